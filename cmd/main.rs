@@ -1,0 +1,2 @@
+//! ipos: one verb a file.
+fn main() {}

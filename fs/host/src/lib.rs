@@ -1,0 +1,1 @@
+//! fs-host: a host directory as a file tree, served handle-relative.

@@ -1,0 +1,1 @@
+//! mount: FUSE over the file-server trait.

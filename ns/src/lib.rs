@@ -1,0 +1,1 @@
+//! ns: name spaces: bind, mount, unmount, unions, namespace(6).

@@ -1,0 +1,1 @@
+//! srv-cpu: jobs: programs run for a caller, one numbered directory each.

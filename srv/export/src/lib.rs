@@ -1,0 +1,1 @@
+//! srv-export: grants and capabilities over the user's own trees.

@@ -1,0 +1,1 @@
+//! srv-keys: the key agent.

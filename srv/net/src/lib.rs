@@ -1,0 +1,1 @@
+//! srv-net: libp2p: dial and listen; a stream is a connection.

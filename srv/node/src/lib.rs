@@ -1,0 +1,1 @@
+//! srv-node: what this node says of itself: self/.

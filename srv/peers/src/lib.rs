@@ -1,0 +1,1 @@
+//! srv-peers: peers, and their trees under n/.
