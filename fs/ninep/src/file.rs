@@ -8,11 +8,15 @@ use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::broadcast;
 
-use crate::{Attr, Caller, DirEntry, Error, Kind, Name, OpenFlags, PeerId, Qid, Result, ServerId, SetAttr, StatFs};
+use crate::{
+    Attr, Caller, DirEntry, Error, Kind, Name, OpenFlags, PeerId, Qid, Result, ServerId, SetAttr, StatFs, Time,
+};
 
 /// A call under way. Dropping it cancels the call.
 pub type Call<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
@@ -185,7 +189,73 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
 
-/// What carries connections between nodes. `srv/net` implements it; tests use pipes.
+/// A connection that stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The other end's address, as multiaddr text.
+    pub addr: String,
+    /// Since when.
+    pub since: Time,
+    /// True when the peer dialled us.
+    pub inbound: bool,
+    /// The last round trip measured.
+    pub latency: Option<Duration>,
+}
+
+/// A node that is known of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Near {
+    /// The node.
+    pub peer: PeerId,
+    /// Where it can be dialled.
+    pub addr: String,
+    /// How it became known: `dial`, `peer` (it said so itself), `mdns`, `dht`.
+    pub via: &'static str,
+    /// Whether a connection to it stands.
+    pub connected: bool,
+}
+
+/// What happens among the nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerEvent {
+    /// The first connection with a node stands.
+    Connected {
+        /// The node.
+        peer: PeerId,
+        /// The other end's address.
+        addr: String,
+        /// True when it dialled us.
+        inbound: bool,
+    },
+    /// The last connection with a node is gone.
+    Disconnected {
+        /// The node.
+        peer: PeerId,
+        /// Why, for a person.
+        why: String,
+    },
+    /// A node was heard of.
+    Discovered {
+        /// The node.
+        peer: PeerId,
+        /// Where it can be dialled.
+        addr: String,
+        /// As [`Near::via`].
+        via: &'static str,
+    },
+}
+
+/// A rule on who may be connected with. The first rule that matches decides; where none does, the connection may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// Allow, else deny.
+    pub allow: bool,
+    /// An address block (`192.0.2.0/24`, `2001:db8::/32`, one address), a peer id, or `*`.
+    pub pattern: String,
+}
+
+/// What carries connections between nodes. `srv/net` implements it; tests use pipes, for which the calls with a default
+/// are enough.
 pub trait Transport: Send + Sync + 'static {
     /// This node.
     fn id(&self) -> PeerId;
@@ -195,14 +265,67 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Connects to the node at a multiaddr and says who it is.
     /// # Errors
-    /// `Invalid` for text that is no multiaddr, `Unreachable` or `TimedOut` where nobody answers, `Denied` where another
-    /// key answers than the address names.
+    /// `Invalid` for text that is no multiaddr, `Unreachable` where nobody answers, `Denied` where another key answers
+    /// than the address names.
     fn dial<'a>(&'a self, addr: &'a str) -> Call<'a, PeerId>;
 
-    /// Opens one connection to `peer`, dialling it again at the addresses known where need be.
+    /// Opens one connection to `peer`: over a link that stands, whoever dialled it, else dialling at the addresses known.
     /// # Errors
-    /// `Unreachable` or `TimedOut`.
+    /// `Unreachable`.
     fn open<'a>(&'a self, peer: &'a PeerId) -> Call<'a, Box<dyn Stream>>;
+
+    /// The addresses `peer` would be dialled at, best first.
+    fn known(&self, _peer: &PeerId) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Takes an address of `peer` from a table kept elsewhere; nothing is dialled.
+    /// # Errors
+    /// `Invalid` for text that is no multiaddr or no peer id.
+    fn learn(&self, _peer: &PeerId, _addr: &str) -> Result<()> {
+        Ok(())
+    }
+
+    /// The link with `peer` that an open would use.
+    fn link(&self, _peer: &PeerId) -> Option<Link> {
+        None
+    }
+
+    /// Asks the DHT where `peer` can be dialled.
+    /// # Errors
+    /// `NotFound` where nobody who was asked knows.
+    fn find<'a>(&'a self, _peer: &'a PeerId) -> Call<'a, Vec<String>> {
+        refuse(Kind::NotSupported)
+    }
+
+    /// Joins the DHT through the node at a multiaddr and says who that is.
+    /// # Errors
+    /// As [`Transport::dial`].
+    fn bootstrap<'a>(&'a self, _addr: &'a str) -> Call<'a, PeerId> {
+        refuse(Kind::NotSupported)
+    }
+
+    /// The nodes known of.
+    fn near(&self) -> Vec<Near> {
+        Vec::new()
+    }
+
+    /// Closes every link with `peer`.
+    fn hangup<'a>(&'a self, _peer: &'a PeerId) -> Call<'a, ()> {
+        refuse(Kind::NotSupported)
+    }
+
+    /// Replaces the rules; links that they deny are closed.
+    /// # Errors
+    /// `Invalid` for a pattern that is none; the rules are unchanged then.
+    fn filter(&self, _rules: &[Filter]) -> Result<()> {
+        Err(Kind::NotSupported.into())
+    }
+
+    /// What happens from now on; a reader that lags is told how many events it missed.
+    fn events(&self) -> broadcast::Receiver<PeerEvent> {
+        broadcast::channel(1).1
+    }
 }
 
 /// Trees of other nodes by their id: what a service uses to follow a capability. `srv/peers` implements it.

@@ -12,6 +12,6 @@ mod stat;
 
 pub use caller::{Caller, Identity, PeerId, Role};
 pub use error::{Error, Kind, Result};
-pub use file::{Call, Created, File, OpenFile, Remote, Transport, Stream, Tree, Walk};
+pub use file::{Call, Created, File, Filter, Link, Near, OpenFile, PeerEvent, Remote, Stream, Transport, Tree, Walk};
 pub use name::Name;
 pub use stat::{Attr, DirEntry, OpenFlags, Qid, QidType, ServerId, SetAttr, SetTime, StatFs, Time};

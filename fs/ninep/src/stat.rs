@@ -229,4 +229,3 @@ impl OpenFlags {
         self.0 & bit != 0
     }
 }
-
