@@ -9,6 +9,7 @@ mod error;
 mod file;
 mod name;
 mod stat;
+pub mod wire;
 
 pub use caller::{Caller, Identity, PeerId, Role};
 pub use error::{Error, Kind, Result};
