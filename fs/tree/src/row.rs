@@ -69,3 +69,8 @@ rows! {
     /// A row where another tree stands.
     graft Graft;
 }
+
+/// The paths of `tree` as the SYNOPSIS of its page lists them: every row's but the root's, in order.
+pub fn paths<Q>(tree: &[Row<Q>]) -> Vec<String> {
+    tree.iter().map(|row| row.path.trim_matches('/')).filter(|path| !path.is_empty()).map(str::to_owned).collect()
+}

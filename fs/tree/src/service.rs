@@ -43,6 +43,10 @@ pub trait Log: Send + Sync + 'static {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+    /// The offset of the oldest byte that is still kept. A read before it goes on from there: the kit moves the reader.
+    fn start(&self) -> u64 {
+        0
+    }
     /// At most `count` bytes at `offset`; none at the end.
     fn read(&self, offset: u64, count: u32) -> Call<'_, Bytes>;
 }
