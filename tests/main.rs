@@ -1,0 +1,3 @@
+//! ipos as its users meet it: the program, real nodes, a real shell.
+
+mod manual;
