@@ -1,0 +1,226 @@
+//! The root directory's own files: `ns`, `error`, `event`. See ns(4).
+
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes, BytesMut};
+use fs_ninep::{Attr, Call, Caller, Error, Identity, Kind, Name, OpenFile, OpenFlags, Qid, QidType, Result};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+
+use crate::space::Space;
+use crate::text::TEXT_MAX;
+
+/// A file of the root that is the name space's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// Read: the name space as text. Write: lines to obey.
+    Ns,
+    /// Read: the last refusal to the caller.
+    Error,
+    /// Read: a line a change.
+    Event,
+}
+
+/// Every file of the root that is the name space's own: path, file, mode.
+pub const TREE: &[(&str, Own, u32)] =
+    &[("ns", Own::Ns, 0o666), ("error", Own::Error, 0o444), ("event", Own::Event, 0o444)];
+
+impl Own {
+    /// All of them, in the order they are listed.
+    pub const ALL: [Own; 3] = [Own::Ns, Own::Error, Own::Event];
+
+    fn row(self) -> (&'static str, Own, u32) {
+        TREE[self as usize]
+    }
+
+    /// The one called `name`.
+    pub fn named(name: &Name) -> Option<Own> {
+        TREE.iter().find(|(n, ..)| n.as_bytes() == name.as_bytes()).map(|&(_, own, _)| own)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        self.row().0
+    }
+
+    /// Its qid.
+    pub fn qid(self) -> Qid {
+        Qid { ty: QidType::FILE, version: 0, path: 1 + self as u64 }
+    }
+
+    /// Its attributes for `caller`.
+    pub fn attr(self, space: &Space, caller: &Caller) -> Attr {
+        let mode = if self == Own::Ns && space.table().0.locked() { 0o444 } else { self.row().2 };
+        attr(space, caller, self.qid(), Attr::REGULAR | mode, self.text(space, caller).len() as u64)
+    }
+
+    fn text(self, space: &Space, caller: &Caller) -> Bytes {
+        match self {
+            Own::Ns => space.text(false).into(),
+            Own::Error => space.refusal(caller).map(|text| text + "\n").unwrap_or_default().into(),
+            Own::Event => Bytes::new(),
+        }
+    }
+
+    /// Opens it.
+    /// # Errors
+    /// `Denied` for a write of what is only read; `Locked` for a write of `ns` after `nomnt`.
+    pub fn open(self, space: &Arc<Space>, caller: &Caller, flags: OpenFlags) -> Result<Arc<dyn OpenFile>> {
+        if flags.has(OpenFlags::DIRECTORY) {
+            return Err(Kind::NotDir.into());
+        }
+        if flags.writes() {
+            if self != Own::Ns {
+                return Err(Kind::Denied.into());
+            }
+            space.table().0.unlocked().inspect_err(|e| space.refused(caller, e.to_string()))?;
+        }
+        if self == Own::Event {
+            let lines = tokio::sync::Mutex::new(Lines { lines: space.events(), rest: Bytes::new() });
+            return Ok(Arc::new(Events { lines, wait: !flags.has(OpenFlags::NONBLOCK) }));
+        }
+        let text = if flags.reads() { self.text(space, caller) } else { Bytes::new() };
+        let (space, caller, writes) = (space.clone(), caller.clone(), flags.writes());
+        Ok(Arc::new(Text { text, space, caller, writes, tail: tokio::sync::Mutex::default() }))
+    }
+}
+
+/// The attributes of a file of the name space itself: it belongs to whoever looks, its times are the table's.
+pub fn attr(space: &Space, caller: &Caller, qid: Qid, mode: u32, size: u64) -> Attr {
+    let time = space.changed();
+    let id = match caller.identity {
+        Identity::Local { uid } => uid,
+        _ => 0,
+    };
+    let times = Attr { atime: time, mtime: time, ctime: time, ..Attr::default() };
+    Attr { qid, mode, uid: id, gid: id, nlink: 1, size, blksize: 4096, ..times }
+}
+
+/// `ns` or `error`, open: what it said when it was opened, and a line not written to its end yet.
+struct Text {
+    text: Bytes,
+    space: Arc<Space>,
+    caller: Caller,
+    writes: bool,
+    tail: tokio::sync::Mutex<Vec<u8>>,
+}
+
+impl Text {
+    async fn obey(&self, bytes: Vec<u8>) -> Result<()> {
+        let refused = |e: Error| {
+            self.space.refused(&self.caller, e.to_string());
+            e
+        };
+        let text = String::from_utf8(bytes).map_err(|_| refused(Error::new(Kind::Invalid, "ns: not text")))?;
+        self.space.apply(&text).await.map_err(|e| refused(e.into()))
+    }
+
+    async fn take(&self, data: Bytes) -> Result<u32> {
+        let mut kept = self.tail.lock().await;
+        let mut bytes = kept.clone();
+        bytes.extend_from_slice(&data);
+        if bytes.len() > TEXT_MAX {
+            kept.clear();
+            let text = format!("ns: at most {TEXT_MAX} bytes at once; write whole lines, fewer of them");
+            self.space.refused(&self.caller, text.clone());
+            return Err(Error::new(Kind::MessageTooLong, text));
+        }
+        let lines = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |end| end + 1);
+        let tail = bytes.split_off(lines);
+        let obeyed = if lines == 0 { Ok(()) } else { self.obey(bytes).await };
+        // A refused write leaves nothing behind: what comes next is a line of its own.
+        *kept = if obeyed.is_ok() { tail } else { Vec::new() };
+        obeyed.map(|()| data.len() as u32)
+    }
+}
+
+impl OpenFile for Text {
+    fn read(&self, offset: u64, count: u32) -> Call<'_, Bytes> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(self.text.len());
+        let end = start.saturating_add(count as usize).min(self.text.len());
+        Box::pin(std::future::ready(Ok(self.text.slice(start..end))))
+    }
+
+    fn write(&self, _offset: u64, data: Bytes) -> Call<'_, u32> {
+        if !self.writes {
+            return Box::pin(std::future::ready(Err(Kind::BadFile.into())));
+        }
+        Box::pin(self.take(data))
+    }
+
+    fn flush(&self) -> Call<'_, ()> {
+        Box::pin(async {
+            let mut tail = self.tail.lock().await;
+            if tail.is_empty() {
+                return Ok(());
+            }
+            let obeyed = self.obey(tail.clone()).await;
+            tail.clear();
+            obeyed
+        })
+    }
+}
+
+/// `event`, open: one reader's place.
+struct Events {
+    lines: tokio::sync::Mutex<Lines>,
+    wait: bool,
+}
+
+struct Lines {
+    lines: Receiver<Bytes>,
+    /// What a read with too small a count left of a line.
+    rest: Bytes,
+}
+
+impl Lines {
+    /// The next line that is there already.
+    fn ready(&mut self) -> Option<Bytes> {
+        match self.lines.try_recv() {
+            Ok(line) => Some(line),
+            Err(TryRecvError::Lagged(n)) => Some(lost(n)),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => None,
+        }
+    }
+}
+
+fn lost(lines: u64) -> Bytes {
+    Bytes::from(format!("lost {lines}\n"))
+}
+
+impl OpenFile for Events {
+    fn read(&self, _offset: u64, count: u32) -> Call<'_, Bytes> {
+        Box::pin(async move {
+            let count = count as usize;
+            let mut lines = self.lines.lock().await;
+            if lines.rest.is_empty() {
+                lines.rest = match lines.ready() {
+                    Some(line) => line,
+                    None if !self.wait => return Ok(Bytes::new()),
+                    None => match lines.lines.recv().await {
+                        Ok(line) => line,
+                        Err(RecvError::Lagged(n)) => lost(n),
+                        Err(RecvError::Closed) => return Ok(Bytes::new()),
+                    },
+                };
+            }
+            let mut out = BytesMut::new();
+            loop {
+                let n = lines.rest.len().min(count - out.len());
+                // A line that does not fit beside others waits for the next read; alone it is cut.
+                if n < lines.rest.len() && !out.is_empty() {
+                    return Ok(out.freeze());
+                }
+                out.extend_from_slice(&lines.rest[..n]);
+                lines.rest.advance(n);
+                if !lines.rest.is_empty() {
+                    return Ok(out.freeze());
+                }
+                match lines.ready() {
+                    Some(line) => lines.rest = line,
+                    None => return Ok(out.freeze()),
+                }
+            }
+        })
+    }
+}
