@@ -27,7 +27,7 @@ pub use error::Error;
 pub use link::{DEADLINE, RETRY_MAX, RETRY_MIN};
 pub use path::{PATH_AGAIN_MAX, PATH_DEPTH_MAX};
 pub use root::{Own, TREE};
-pub use space::{EVENTS_MAX, INCLUDE_DEPTH_MAX, REFUSALS_MAX, Resolve};
+pub use space::{INCLUDE_DEPTH_MAX, REFUSAL_BYTES_MAX, REFUSALS_MAX, Resolve};
 pub use table::{HEADS_MAX, MEMBERS_MAX};
 pub use text::{TEXT_MAX, quote, redact};
 pub use union::ENTRIES_MAX;

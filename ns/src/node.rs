@@ -4,6 +4,10 @@
 //! names is one call. When the table has changed at or above its path the path is looked up again; when the server has
 //! lost the handle (`Reset`, `Unreachable`, `Stale`) the way to it is walked again, from the member's own origin.
 
+mod change;
+mod dir;
+mod walk;
+
 use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
@@ -12,15 +16,15 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use fs_ninep::{
-    Attr, Call, Caller, Created, DirEntry, File, Kind, Name, OpenFile, OpenFlags, Qid, QidType, Result, ServerId,
-    SetAttr, StatFs, Walk,
+    Attr, Call, Caller, Created, File, Kind, Name, OpenFile, OpenFlags, Qid, QidType, Result, ServerId, SetAttr,
+    StatFs, Walk,
 };
 
 use crate::Error;
 use crate::link::{Link, lock, lost, silent};
 use crate::path::{Path, absolute};
 use crate::root::{self, Own};
-use crate::space::{Head, Member, Space, Table, id};
+use crate::space::{Head, Member, Space, Table};
 use crate::union;
 
 /// A file of a name space.
@@ -71,17 +75,18 @@ impl Place {
     }
 }
 
-/// Asks a place's file, once more by its path where the handle is lost.
+/// Asks the file of `$place`, once more by its path where the handle is lost: `$place` is then the new one.
 macro_rules! ask {
-    ($node:expr, $place:expr, $file:ident => $call:expr) => {{
+    ($node:ident, $place:ident, $file:ident => $call:expr) => {{
         let $file = &$place.file;
         let answer = $call.await;
-        match $node.heard($place, answer) {
-            Err(e) if lost(e.kind()) => match $node.heal($place).await? {
-                Some(place) => {
-                    let $file = &place.file;
+        match $node.heard(&$place, answer) {
+            Err(e) if lost(e.kind()) => match $node.heal(&$place).await? {
+                Some(healed) => {
+                    $place = healed;
+                    let $file = &$place.file;
                     let answer = $call.await;
-                    $node.heard(&place, answer)
+                    $node.heard(&$place, answer)
                 }
                 None => Err(e),
             },
@@ -89,6 +94,7 @@ macro_rules! ask {
         }
     }};
 }
+use ask;
 
 impl Node {
     /// The root of `space` as `caller` sees it.
@@ -158,6 +164,11 @@ impl Node {
         union::walk(&self.space, head, rest, path).await.map_err(|e| self.note(e))
     }
 
+    /// The member's directory itself, of a union that stands here.
+    fn member(&self, head: &Arc<Head>, member: usize) -> Arc<Place> {
+        self.place(head, member, self.path.depth(), head.members[member].link.file())
+    }
+
     fn place(&self, head: &Arc<Head>, member: usize, depth: usize, file: Arc<dyn File>) -> Arc<Place> {
         let epoch = head.members[member].link.epoch();
         Arc::new(Place { head: head.clone(), member, depth, file, epoch, lost: AtomicBool::new(false) })
@@ -213,220 +224,23 @@ impl Node {
     /// Keeps for `error` why a server could not be asked.
     fn note(&self, e: fs_ninep::Error) -> fs_ninep::Error {
         if e.explained() && silent(e.kind()) {
-            self.space.refused(&self.caller, e.to_string());
+            self.space.refused(&self.caller, &e);
         }
         e
     }
 
     /// A refusal of the name space itself, kept for `error`.
     fn refuse(&self, e: Error) -> fs_ninep::Error {
-        self.space.refused(&self.caller, e.to_string());
+        self.space.refused(&self.caller, &e);
         e.into()
-    }
-
-    /// The file `names` further down in the same member.
-    fn child(
-        &self,
-        place: &Place,
-        names: &[Name],
-        qids: &[Qid],
-        file: Arc<dyn File>,
-        below: bool,
-    ) -> Result<Arc<Node>> {
-        let server = file.server();
-        let mut path = self.path.clone();
-        for (i, name) in names.iter().enumerate() {
-            let qid = if i + 1 == names.len() { Some(file.qid()) } else { qids.get(i).copied() };
-            path = match qid {
-                Some(qid) if qid.is_dir() => path.enter(name, (server, qid.path)),
-                _ => path.join(name, None),
-            }
-            .map_err(|e| self.refuse(e))?;
-        }
-        let (table, generation) = if below { self.space.table() } else { (Arc::default(), self.generation()) };
-        let below = below && table.below(&path.names()).is_some();
-        let head = &place.head;
-        Ok(self.node(path, At::One(self.place(head, place.member, place.depth, file)), below, generation))
-    }
-
-    fn generation(&self) -> u64 {
-        lock(&self.state).generation
-    }
-
-    /// The mount point `head` at `path`.
-    fn mounted(&self, path: Path, head: &Arc<Head>, table: &Table, generation: u64) -> Arc<Node> {
-        let below = table.below(&path.names()).is_some();
-        let at = At::head(head, path.depth());
-        self.node(path, at, below, generation)
-    }
-
-    /// The mount point that `names` lead to, by way of the table alone.
-    fn head_at(&self, name: &Name) -> Result<Option<Arc<Node>>> {
-        let (table, generation) = self.space.table();
-        let mut names = self.path.names();
-        names.push(name.clone());
-        let Some(head) = table.head(&names) else { return Ok(None) };
-        let first = &head.members[0].link.file();
-        let path = if first.qid().is_dir() { self.path.enter(name, id(first)) } else { self.path.join(name, None) };
-        Ok(Some(self.mounted(path.map_err(|e| self.refuse(e))?, head, &table, generation)))
-    }
-
-    /// Walks names none of which is `..` or a mount point.
-    async fn run(&self, names: &[Name]) -> Walk {
-        let (at, below) = match self.now().await {
-            Ok(now) => now,
-            Err(e) => return Walk::stopped(Vec::new(), e),
-        };
-        match at {
-            At::One(place) => self.run_place(&place, below, names).await,
-            At::Union(head) => {
-                let path = || absolute(&[&self.path.names()[..], names].concat());
-                match self.walk_head(&head, names, &path).await {
-                    Ok((member, walk)) => {
-                        let place = self.place(&head, member, self.path.depth(), head.members[member].link.file());
-                        self.came(&place, below, names, walk)
-                    }
-                    Err(e) => Walk::stopped(Vec::new(), e),
-                }
-            }
-            At::Own(_) => Walk::stopped(Vec::new(), Kind::NotDir),
-            At::Root => match (Own::named(&names[0]), names) {
-                (Some(own), [name]) => match self.path.join(name, None) {
-                    Ok(path) => {
-                        let node = self.node(path, At::Own(own), false, self.space.generation());
-                        Walk { qids: vec![own.qid()], end: Ok(node) }
-                    }
-                    Err(e) => Walk::stopped(Vec::new(), e),
-                },
-                (Some(own), _) => Walk::stopped(vec![own.qid()], Kind::NotDir),
-                (None, _) => Walk::stopped(Vec::new(), Error::Name { name: names[0].to_string() }),
-            },
-        }
-    }
-
-    async fn run_place(&self, place: &Arc<Place>, below: bool, names: &[Name]) -> Walk {
-        let walk = place.file.walk(names).await;
-        match &walk.end {
-            Err(e) if lost(e.kind()) && walk.qids.is_empty() => {
-                let e = e.clone();
-                let _: Result<()> = self.heard(place, Err(e.clone()));
-                match self.heal(place).await {
-                    Ok(Some(place)) => {
-                        let walk = place.file.walk(names).await;
-                        self.came(&place, below, names, walk)
-                    }
-                    Ok(None) => Walk::stopped(Vec::new(), e),
-                    Err(e) => Walk::stopped(Vec::new(), e),
-                }
-            }
-            _ => self.came(place, below, names, walk),
-        }
-    }
-
-    fn came(&self, place: &Place, below: bool, names: &[Name], walk: Walk) -> Walk {
-        let Walk { qids, end } = walk;
-        match end {
-            Ok(file) => {
-                place.link().up();
-                match self.child(place, names, &qids, file, below) {
-                    Ok(node) => Walk { qids, end: Ok(node) },
-                    Err(e) => Walk::stopped(qids[..names.len() - 1].to_vec(), e),
-                }
-            }
-            Err(e) => Walk::stopped(qids, self.note(e)),
-        }
-    }
-
-    /// Walks any names: from mount point to mount point, one call for what lies between.
-    async fn steps(self: Arc<Node>, names: &[Name]) -> Walk {
-        let mut node = self;
-        let mut qids = Vec::with_capacity(names.len());
-        let mut rest = names;
-        while let Some((name, tail)) = rest.split_first() {
-            if name.is_parent() {
-                node = match node.up().await {
-                    Ok(up) => up,
-                    Err(e) => return Walk::stopped(qids, e),
-                };
-                qids.push(node.qid());
-                rest = tail;
-                continue;
-            }
-            let plain = node.plain(rest);
-            if plain == 0 {
-                node = match node.head_at(name) {
-                    Ok(Some(head)) => head,
-                    Ok(None) => return Walk::stopped(qids, Kind::NotFound),
-                    Err(e) => return Walk::stopped(qids, e),
-                };
-                qids.push(node.qid());
-                rest = tail;
-                continue;
-            }
-            let walk = node.run(&rest[..plain]).await;
-            qids.extend(walk.qids);
-            node = match walk.end.map(own) {
-                Ok(Some(next)) => next,
-                Ok(None) => return Walk::stopped(qids, Kind::NotDir),
-                Err(e) => return Walk::stopped(qids, e),
-            };
-            rest = &rest[plain..];
-        }
-        Walk { qids, end: Ok(node) }
-    }
-
-    /// How many of `names` can be walked before a `..` or a mount point.
-    fn plain(&self, names: &[Name]) -> usize {
-        let (table, _) = self.space.table();
-        let mut path = self.path.names();
-        let end = names.iter().position(|name| {
-            path.push(name.clone());
-            name.is_parent() || table.head(&path).is_some()
-        });
-        end.unwrap_or(names.len())
-    }
-
-    async fn up(&self) -> Result<Arc<Node>> {
-        let path = self.path.parent();
-        let (table, generation) = self.space.table();
-        let names = path.names();
-        let at = self.find(&table, &names).await?;
-        let below = table.below(&names).is_some();
-        Ok(self.node(path, at, below, generation))
-    }
-
-    /// This node again.
-    fn same(&self) -> Arc<Node> {
-        let state = lock(&self.state);
-        self.node(self.path.clone(), state.at.clone(), state.below, state.generation)
-    }
-
-    async fn look_down(&self, names: &[Name]) -> Result<(Arc<dyn File>, Attr)> {
-        let (at, below) = self.now().await?;
-        if let At::One(place) = &at
-            && !names.is_empty()
-            && !names.iter().any(Name::is_parent)
-            && (!below || self.plain(names) == names.len())
-        {
-            let (file, attr) = ask!(self, place, file => file.walk_getattr(names))?;
-            // The healed place, where there is one.
-            let place = match &lock(&self.state).at {
-                At::One(now) => now.clone(),
-                _ => place.clone(),
-            };
-            return Ok((self.child(&place, names, &[], file, below)?, attr));
-        }
-        let file = self.walk(names).await.end?;
-        let attr = file.getattr().await?;
-        Ok((file, attr))
     }
 
     async fn attributes(&self) -> Result<Attr> {
         match self.now().await? {
             (At::Root, _) => Ok(root::attr(&self.space, &self.caller, self.qid(), Attr::DIR | 0o555, 0)),
             (At::Own(own), _) => Ok(own.attr(&self.space, &self.caller)),
-            (At::One(place), below) => {
-                let mut attr = ask!(self, &place, file => file.getattr())?;
+            (At::One(mut place), below) => {
+                let mut attr = ask!(self, place, file => file.getattr())?;
                 if below {
                     attr.qid.version = 0;
                 }
@@ -436,230 +250,6 @@ impl Node {
                 union::getattr(&self.space, &head, &|| self.path.to_string()).await.map_err(|e| self.note(e))
             }
         }
-    }
-
-    async fn opened(&self, flags: OpenFlags) -> Result<Arc<dyn OpenFile>> {
-        let (at, _) = self.now().await?;
-        let dir = !matches!(at, At::One(_) | At::Own(_));
-        if dir && (flags.writes() || flags.has(OpenFlags::TRUNC)) {
-            return Err(Kind::IsDir.into());
-        }
-        match at {
-            At::Root => self.list_root(),
-            At::Own(own) => own.open(&self.space, &self.caller, flags),
-            At::One(place) => {
-                let open = ask!(self, &place, file => file.open(flags))?;
-                if !place.file.qid().is_dir() {
-                    return Ok(open);
-                }
-                let place = match &lock(&self.state).at {
-                    At::One(now) => now.clone(),
-                    _ => place,
-                };
-                Ok(Arc::new(Dir { node: self.same(), place, open }))
-            }
-            At::Union(head) => {
-                let list = union::list(&self.space, &head, &|| self.path.to_string()).await;
-                let list = list.map_err(|e| self.note(e))?;
-                let depth = self.path.depth();
-                let mut entries = Vec::with_capacity(list.len());
-                for (member, entry) in list {
-                    let place = self.place(&head, member, depth, head.members[member].link.file());
-                    entries.push(self.entry(&place, entry));
-                }
-                Ok(listing(entries))
-            }
-        }
-    }
-
-    fn list_root(&self) -> Result<Arc<dyn OpenFile>> {
-        let (table, generation) = self.space.table();
-        let mut entries = Vec::new();
-        for own in Own::ALL {
-            let name = Name::new(own.name())?;
-            let file = self.node(self.path.join(&name, None)?, At::Own(own), false, generation);
-            entries.push(DirEntry { name, qid: own.qid(), cookie: 0, attr: None, file: Some(file) });
-        }
-        for (path, _) in table.heads().filter(|(path, _)| path.len() == 1) {
-            if let Some(node) = self.head_at(&path[0])? {
-                let (name, qid) = (path[0].clone(), node.qid());
-                entries.push(DirEntry { name, qid, cookie: 0, attr: None, file: Some(node) });
-            }
-        }
-        Ok(listing(entries))
-    }
-
-    /// A server's entry as this name space shows it: a mount point shows what is mounted.
-    fn entry(&self, place: &Place, entry: DirEntry) -> DirEntry {
-        let below = lock(&self.state).below;
-        if below && let Ok(Some(node)) = self.head_at(&entry.name) {
-            return DirEntry { qid: node.qid(), attr: None, file: Some(node), ..entry };
-        }
-        let name = std::slice::from_ref(&entry.name);
-        let child = entry.file.clone().and_then(|f| self.child(place, name, &[], f, below).ok());
-        DirEntry { file: child.map(|c| c as Arc<dyn File>), ..entry }
-    }
-
-    /// Refused where `name` in this directory is or holds a mount point.
-    fn free(&self, name: &Name) -> Result<()> {
-        let (table, _) = self.space.table();
-        let mut names = self.path.names();
-        names.push(name.clone());
-        if let Some(at) = table.within(&names) {
-            return Err(self.refuse(Error::MountPoint { path: absolute(&names), at: absolute(at) }));
-        }
-        match &names[..] {
-            [name] if Own::named(name).is_some() => Err(self.refuse(Error::Own { name: name.to_string() })),
-            _ => Ok(()),
-        }
-    }
-
-    /// Where the union `head` has `name`, if it does.
-    async fn has(&self, head: &Head, name: &Name) -> Result<Option<(usize, Arc<dyn File>)>> {
-        let path = || format!("{}/{name}", self.path);
-        match self.walk_head(head, std::slice::from_ref(name), &path).await {
-            Ok((member, walk)) => Ok(Some((member, walk.end?))),
-            Err(e) if e.kind() == Kind::NotFound => Ok(None),
-            Err(e) => Err(e),
-        }
-    }
-
-    /// The member of a union that takes new files.
-    fn taker(&self, head: &Head) -> Result<usize> {
-        let taker = head.members.iter().position(|m| m.flags.create);
-        taker.ok_or_else(|| self.refuse(Error::NoCreate { path: self.path.to_string() }))
-    }
-
-    /// Where a new `name` is made: the place of its directory.
-    async fn maker(&self, name: &Name) -> Result<Arc<Place>> {
-        let (at, below) = self.now().await?;
-        if below && self.head_at(name)?.is_some() {
-            return Err(Kind::Exists.into());
-        }
-        match at {
-            At::Root if Own::named(name).is_some() => Err(Kind::Exists.into()),
-            At::Root => Err(self.refuse(Error::RootCreate { name: name.to_string() })),
-            At::Own(_) => Err(Kind::NotDir.into()),
-            At::One(place) => Ok(place),
-            At::Union(head) => {
-                if self.has(&head, name).await?.is_some() {
-                    return Err(Kind::Exists.into());
-                }
-                let member = self.taker(&head)?;
-                Ok(self.place(&head, member, self.path.depth(), head.members[member].link.file()))
-            }
-        }
-    }
-
-    fn made(&self, place: &Place, name: &Name, file: Arc<dyn File>) -> Result<Arc<dyn File>> {
-        let below = lock(&self.state).below;
-        Ok(self.child(place, std::slice::from_ref(name), &[], file, below)?)
-    }
-
-    async fn created(&self, name: &Name, flags: OpenFlags, mode: u32) -> Result<Created> {
-        if !flags.has(OpenFlags::EXCL)
-            && let Some(file) = self.stands(name).await?
-        {
-            let open = file.open(flags).await?;
-            return Ok(Created { file, open });
-        }
-        let place = self.maker(name).await?;
-        let made = place.file.create(name, flags, mode).await;
-        let Created { file, open } = self.heard(&place, made)?;
-        Ok(Created { file: self.made(&place, name, file)?, open })
-    }
-
-    /// What stands at `name` already, where its server cannot be left to say so.
-    async fn stands(&self, name: &Name) -> Result<Option<Arc<dyn File>>> {
-        let (at, below) = self.now().await?;
-        if below && let Some(node) = self.head_at(name)? {
-            return Ok(Some(node));
-        }
-        match at {
-            At::One(_) => Ok(None),
-            At::Root if Own::named(name).is_none() => Ok(None),
-            At::Union(head) => match self.has(&head, name).await? {
-                Some((member, file)) => {
-                    let place = self.place(&head, member, self.path.depth(), head.members[member].link.file());
-                    Ok(Some(self.made(&place, name, file)?))
-                }
-                None => Ok(None),
-            },
-            At::Root | At::Own(_) => Ok(Some(self.run(std::slice::from_ref(name)).await.end?)),
-        }
-    }
-
-    /// The directory that holds `name`: where a lookup finds it.
-    async fn holder(&self, name: &Name) -> Result<(Arc<Place>, Option<Arc<Head>>)> {
-        self.free(name)?;
-        match self.now().await?.0 {
-            At::Root => Err(Error::Name { name: name.to_string() }.into()),
-            At::Own(_) => Err(Kind::NotDir.into()),
-            At::One(place) => Ok((place, None)),
-            At::Union(head) => match self.has(&head, name).await? {
-                Some((member, _)) => {
-                    let file = head.members[member].link.file();
-                    Ok((self.place(&head, member, self.path.depth(), file), Some(head)))
-                }
-                None => Err(Kind::NotFound.into()),
-            },
-        }
-    }
-
-    /// The directory of this union or place that a file of `from` moves into as `name`.
-    async fn receiver(&self, name: &Name, from: &Place) -> Result<Arc<Place>> {
-        self.free(name)?;
-        let apart = || self.refuse(Error::Apart { path: format!("{}/{name}", self.path) });
-        let place = match self.now().await?.0 {
-            At::Root => return Err(self.refuse(Error::RootCreate { name: name.to_string() })),
-            At::Own(_) => return Err(Kind::NotDir.into()),
-            At::One(place) => place,
-            At::Union(head) => {
-                let stands = self.has(&head, name).await?.map(|(member, _)| member);
-                let own = head.members.iter().position(|m| Arc::ptr_eq(&m.link, &from.member().link));
-                let own = own.filter(|_| from.depth == self.path.depth());
-                let member = match (own, stands) {
-                    // An earlier member's file would hide the new one.
-                    (Some(own), Some(stands)) if stands < own => return Err(apart()),
-                    (Some(own), _) => own,
-                    (None, Some(stands)) => stands,
-                    (None, None) => self.taker(&head)?,
-                };
-                self.place(&head, member, self.path.depth(), head.members[member].link.file())
-            }
-        };
-        if place.file.server() == from.file.server() { Ok(place) } else { Err(apart()) }
-    }
-
-    async fn renamed(&self, old: &Name, dir: &Node, new: &Name) -> Result<()> {
-        let (from, _) = self.holder(old).await?;
-        let to = dir.receiver(new, &from).await?;
-        self.heard(&from, from.file.rename(old, &to.file, new).await)
-    }
-
-    /// This very file, where the name space lets it be moved or removed.
-    async fn movable(&self) -> Result<Arc<Place>> {
-        let names = self.path.names();
-        if let Some(at) = self.space.table().0.within(&names) {
-            return Err(self.refuse(Error::MountPoint { path: absolute(&names), at: absolute(at) }));
-        }
-        match self.now().await?.0 {
-            At::One(place) => Ok(place),
-            At::Own(own) => Err(self.refuse(Error::Own { name: own.name().to_owned() })),
-            At::Root | At::Union(_) => Err(self.refuse(Error::Root)),
-        }
-    }
-
-    async fn renamed_self(&self, dir: Option<&Arc<dyn File>>, new: &Name) -> Result<()> {
-        let place = self.movable().await?;
-        let to = match dir {
-            Some(dir) => match node(dir) {
-                Some(node) => node.receiver(new, &place).await?,
-                None => return Err(self.refuse(Error::Apart { path: self.path.to_string() })),
-            },
-            None => self.up().await?.receiver(new, &place).await?,
-        };
-        self.heard(&place, place.file.rename_self(Some(&to.file), new).await)
     }
 }
 
@@ -679,10 +269,6 @@ impl At {
 /// The node that `file` is.
 fn node(file: &Arc<dyn File>) -> Option<&Node> {
     file.as_any().downcast_ref::<Node>()
-}
-
-fn own(file: Arc<dyn File>) -> Option<Arc<Node>> {
-    node(&file).map(Node::same)
 }
 
 impl File for Node {
@@ -773,7 +359,7 @@ impl File for Node {
     fn readlink(&self) -> Call<'_, Bytes> {
         Box::pin(async move {
             match self.now().await?.0 {
-                At::One(place) => ask!(self, &place, file => file.readlink()),
+                At::One(mut place) => ask!(self, place, file => file.readlink()),
                 _ => Err(Kind::Invalid.into()),
             }
         })
@@ -781,7 +367,7 @@ impl File for Node {
 
     fn unlink<'a>(&'a self, name: &'a Name, dir: bool) -> Call<'a, ()> {
         Box::pin(async move {
-            let (place, _) = self.holder(name).await?;
+            let place = self.holder(name).await?;
             self.heard(&place, place.file.unlink(name, dir).await)
         })
     }
@@ -820,57 +406,10 @@ impl File for Node {
     fn statfs(&self) -> Call<'_, StatFs> {
         Box::pin(async move {
             match self.now().await?.0 {
-                At::One(place) => ask!(self, &place, file => file.statfs()),
+                At::One(mut place) => ask!(self, place, file => file.statfs()),
                 At::Union(head) => head.members[0].link.file().statfs().await,
                 At::Own(_) | At::Root => Ok(StatFs { ty: 0x0102_1997, bsize: 4096, namelen: 255, ..StatFs::default() }),
             }
         })
-    }
-}
-
-/// A server's open directory, its entries as the name space shows them.
-struct Dir {
-    node: Arc<Node>,
-    place: Arc<Place>,
-    open: Arc<dyn OpenFile>,
-}
-
-impl OpenFile for Dir {
-    fn readdir(&self, cookie: u64, entries_max: usize) -> Call<'_, Vec<DirEntry>> {
-        Box::pin(async move {
-            let mut entries = self.open.readdir(cookie, entries_max).await?;
-            if lock(&self.node.state).below || entries.iter().any(|e| e.file.is_some()) {
-                entries = entries.into_iter().map(|e| self.node.entry(&self.place, e)).collect();
-            }
-            Ok(entries)
-        })
-    }
-
-    fn fsync(&self, data_only: bool) -> Call<'_, ()> {
-        self.open.fsync(data_only)
-    }
-
-    fn flush(&self) -> Call<'_, ()> {
-        self.open.flush()
-    }
-}
-
-/// A directory as it was when it was opened.
-struct Listing {
-    entries: Vec<DirEntry>,
-}
-
-fn listing(mut entries: Vec<DirEntry>) -> Arc<dyn OpenFile> {
-    for (i, entry) in entries.iter_mut().enumerate() {
-        entry.cookie = i as u64 + 1;
-    }
-    Arc::new(Listing { entries })
-}
-
-impl OpenFile for Listing {
-    fn readdir(&self, cookie: u64, entries_max: usize) -> Call<'_, Vec<DirEntry>> {
-        let start = usize::try_from(cookie).unwrap_or(usize::MAX).min(self.entries.len());
-        let end = start.saturating_add(entries_max).min(self.entries.len());
-        Box::pin(std::future::ready(Ok(self.entries[start..end].to_vec())))
     }
 }

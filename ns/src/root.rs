@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use fs_ninep::{Attr, Call, Caller, Error, Identity, Kind, Name, OpenFile, OpenFlags, Qid, QidType, Result};
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use fs_tree::{Records, Row, ctl, error, stream};
 
 use crate::space::Space;
 use crate::text::TEXT_MAX;
@@ -21,26 +20,27 @@ pub enum Own {
     Event,
 }
 
-/// Every file of the root that is the name space's own: path, file, mode.
-pub const TREE: &[(&str, Own, u32)] =
-    &[("ns", Own::Ns, 0o666), ("error", Own::Error, 0o444), ("event", Own::Event, 0o444)];
+/// Every file of the root that is the name space's own; mount points stand beside them.
+#[rustfmt::skip]
+pub const TREE: &[Row<Own>] = &[
+    ctl   ("ns",    Own::Ns,    0o666), // bind, mount, unmount, clear, nomnt
+    error ("error", Own::Error, 0o444),
+    stream("event", Own::Event, 0o444), // the lines obeyed
+];
 
 impl Own {
-    /// All of them, in the order they are listed.
-    pub const ALL: [Own; 3] = [Own::Ns, Own::Error, Own::Event];
-
-    fn row(self) -> (&'static str, Own, u32) {
-        TREE[self as usize]
+    fn row(self) -> &'static Row<Own> {
+        &TREE[self as usize]
     }
 
     /// The one called `name`.
     pub fn named(name: &Name) -> Option<Own> {
-        TREE.iter().find(|(n, ..)| n.as_bytes() == name.as_bytes()).map(|&(_, own, _)| own)
+        TREE.iter().find(|row| row.path.as_bytes() == name.as_bytes()).map(|row| row.q)
     }
 
     /// Its name.
     pub fn name(self) -> &'static str {
-        self.row().0
+        self.row().path
     }
 
     /// Its qid.
@@ -50,7 +50,7 @@ impl Own {
 
     /// Its attributes for `caller`.
     pub fn attr(self, space: &Space, caller: &Caller) -> Attr {
-        let mode = if self == Own::Ns && space.table().0.locked() { 0o444 } else { self.row().2 };
+        let mode = if self == Own::Ns && space.table().0.locked() { 0o444 } else { self.row().mode };
         attr(space, caller, self.qid(), Attr::REGULAR | mode, self.text(space, caller).len() as u64)
     }
 
@@ -64,7 +64,7 @@ impl Own {
 
     /// Opens it.
     /// # Errors
-    /// `Denied` for a write of what is only read; `Locked` for a write of `ns` after `nomnt`.
+    /// `Denied` for a write of what is only read; `NotPermitted` for a write of `ns` after `nomnt`.
     pub fn open(self, space: &Arc<Space>, caller: &Caller, flags: OpenFlags) -> Result<Arc<dyn OpenFile>> {
         if flags.has(OpenFlags::DIRECTORY) {
             return Err(Kind::NotDir.into());
@@ -73,11 +73,11 @@ impl Own {
             if self != Own::Ns {
                 return Err(Kind::Denied.into());
             }
-            space.table().0.unlocked().inspect_err(|e| space.refused(caller, e.to_string()))?;
+            space.table().0.unlocked().inspect_err(|e| space.refused(caller, e))?;
         }
         if self == Own::Event {
-            let lines = tokio::sync::Mutex::new(Lines { lines: space.events(), rest: Bytes::new() });
-            return Ok(Arc::new(Events { lines, wait: !flags.has(OpenFlags::NONBLOCK) }));
+            let lines = tokio::sync::Mutex::new(Lines { lines: space.events.subscribe(), rest: Bytes::new() });
+            return Ok(Arc::new(Stream { lines, wait: !flags.has(OpenFlags::NONBLOCK) }));
         }
         let text = if flags.reads() { self.text(space, caller) } else { Bytes::new() };
         let (space, caller, writes) = (space.clone(), caller.clone(), flags.writes());
@@ -102,17 +102,17 @@ struct Text {
     space: Arc<Space>,
     caller: Caller,
     writes: bool,
+    /// Held while lines are obeyed: writes to one opening take effect in their order.
     tail: tokio::sync::Mutex<Vec<u8>>,
 }
 
 impl Text {
     async fn obey(&self, bytes: Vec<u8>) -> Result<()> {
-        let refused = |e: Error| {
-            self.space.refused(&self.caller, e.to_string());
-            e
+        let obeyed = match String::from_utf8(bytes) {
+            Ok(text) => self.space.apply(&text).await.map_err(Error::from),
+            Err(_) => Err(Error::new(Kind::Invalid, "ns: not UTF-8 text")),
         };
-        let text = String::from_utf8(bytes).map_err(|_| refused(Error::new(Kind::Invalid, "ns: not text")))?;
-        self.space.apply(&text).await.map_err(|e| refused(e.into()))
+        obeyed.inspect_err(|e| self.space.refused(&self.caller, e))
     }
 
     async fn take(&self, data: Bytes) -> Result<u32> {
@@ -121,9 +121,10 @@ impl Text {
         bytes.extend_from_slice(&data);
         if bytes.len() > TEXT_MAX {
             kept.clear();
-            let text = format!("ns: at most {TEXT_MAX} bytes at once; write whole lines, fewer of them");
-            self.space.refused(&self.caller, text.clone());
-            return Err(Error::new(Kind::MessageTooLong, text));
+            let text = format!("ns: at most {TEXT_MAX} bytes at once; write fewer lines at a time");
+            let refusal = Error::new(Kind::MessageTooLong, text);
+            self.space.refused(&self.caller, &refusal);
+            return Err(refusal);
         }
         let lines = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |end| end + 1);
         let tail = bytes.split_off(lines);
@@ -162,65 +163,43 @@ impl OpenFile for Text {
 }
 
 /// `event`, open: one reader's place.
-struct Events {
+struct Stream {
     lines: tokio::sync::Mutex<Lines>,
     wait: bool,
 }
 
 struct Lines {
-    lines: Receiver<Bytes>,
+    lines: Box<dyn Records>,
     /// What a read with too small a count left of a line.
     rest: Bytes,
 }
 
-impl Lines {
-    /// The next line that is there already.
-    fn ready(&mut self) -> Option<Bytes> {
-        match self.lines.try_recv() {
-            Ok(line) => Some(line),
-            Err(TryRecvError::Lagged(n)) => Some(lost(n)),
-            Err(TryRecvError::Empty | TryRecvError::Closed) => None,
+impl Stream {
+    /// The next whole lines that fit into `count` bytes; a line longer than that in parts.
+    async fn next(&self, count: usize) -> Result<Bytes> {
+        let mut lines = self.lines.lock().await;
+        if lines.rest.is_empty() {
+            let ready = lines.lines.try_next();
+            let line = if ready.is_none() && self.wait { lines.lines.next().await? } else { ready };
+            lines.rest = line.unwrap_or_default();
         }
+        let mut out = BytesMut::new();
+        while !lines.rest.is_empty() && (out.is_empty() || lines.rest.len() <= count - out.len()) {
+            let n = lines.rest.len().min(count);
+            out.extend_from_slice(&lines.rest[..n]);
+            lines.rest.advance(n);
+            if lines.rest.is_empty() {
+                lines.rest = lines.lines.try_next().unwrap_or_default();
+            } else {
+                break;
+            }
+        }
+        Ok(out.freeze())
     }
 }
 
-fn lost(lines: u64) -> Bytes {
-    Bytes::from(format!("lost {lines}\n"))
-}
-
-impl OpenFile for Events {
+impl OpenFile for Stream {
     fn read(&self, _offset: u64, count: u32) -> Call<'_, Bytes> {
-        Box::pin(async move {
-            let count = count as usize;
-            let mut lines = self.lines.lock().await;
-            if lines.rest.is_empty() {
-                lines.rest = match lines.ready() {
-                    Some(line) => line,
-                    None if !self.wait => return Ok(Bytes::new()),
-                    None => match lines.lines.recv().await {
-                        Ok(line) => line,
-                        Err(RecvError::Lagged(n)) => lost(n),
-                        Err(RecvError::Closed) => return Ok(Bytes::new()),
-                    },
-                };
-            }
-            let mut out = BytesMut::new();
-            loop {
-                let n = lines.rest.len().min(count - out.len());
-                // A line that does not fit beside others waits for the next read; alone it is cut.
-                if n < lines.rest.len() && !out.is_empty() {
-                    return Ok(out.freeze());
-                }
-                out.extend_from_slice(&lines.rest[..n]);
-                lines.rest.advance(n);
-                if !lines.rest.is_empty() {
-                    return Ok(out.freeze());
-                }
-                match lines.ready() {
-                    Some(line) => lines.rest = line,
-                    None => return Ok(out.freeze()),
-                }
-            }
-        })
+        Box::pin(self.next(count as usize))
     }
 }

@@ -8,9 +8,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use fs_ninep::{Call, Caller, File, Kind, Name, OpenFlags, Result, ServerId, Time, Walk};
-use tokio::sync::{broadcast, watch};
+use fs_tree::Events;
+use tokio::sync::watch;
 
 use crate::Error;
 use crate::link::{Link, lock, lost};
@@ -33,8 +34,8 @@ pub const INCLUDE_DEPTH_MAX: usize = 8;
 /// How many callers' last refusals are kept.
 pub const REFUSALS_MAX: usize = 64;
 
-/// How many lines a reader of `event` may be behind.
-pub const EVENTS_MAX: usize = 64;
+/// Bytes of a refusal's text that are kept.
+pub const REFUSAL_BYTES_MAX: usize = 4096;
 
 /// What the word after `mount` means.
 pub trait Resolve: Send + Sync {
@@ -56,7 +57,8 @@ pub struct Space {
     changed: Mutex<Time>,
     generation: AtomicU64,
     changes: watch::Sender<u64>,
-    events: broadcast::Sender<Bytes>,
+    /// A line for each line obeyed.
+    pub events: Events,
     refusals: Mutex<VecDeque<(Caller, String)>>,
 }
 
@@ -85,7 +87,7 @@ impl Space {
             changed: Mutex::new(Time::now()),
             generation: AtomicU64::new(1),
             changes: watch::Sender::new(1),
-            events: broadcast::Sender::new(EVENTS_MAX),
+            events: Events::new(),
             refusals: Mutex::default(),
         })
     }
@@ -110,10 +112,6 @@ impl Space {
         self.changes.subscribe()
     }
 
-    pub fn events(&self) -> broadcast::Receiver<Bytes> {
-        self.events.subscribe()
-    }
-
     /// The table as text; `secrets`: so that it can be applied again.
     pub fn text(&self, secrets: bool) -> String {
         text::print(&self.table().0, secrets, |member| member.link.note())
@@ -126,7 +124,7 @@ impl Space {
             let mut next = Table::clone(&table);
             next.lock();
             self.put(&mut table, next);
-            let _ = self.events.send(Bytes::from_static(b"nomnt\n"));
+            self.events.send("nomnt");
         }
     }
 
@@ -161,7 +159,7 @@ impl Space {
         }
         self.put(&mut table, next);
         for line in done {
-            let _ = self.events.send(Bytes::from(line + "\n"));
+            self.events.send(line);
         }
         true
     }
@@ -446,7 +444,10 @@ impl Space {
     }
 
     /// Keeps what is to be read in `error` by `caller`.
-    pub fn refused(&self, caller: &Caller, text: String) {
+    pub fn refused(&self, caller: &Caller, refusal: impl std::fmt::Display) {
+        let mut text = refusal.to_string();
+        let end = (0..=REFUSAL_BYTES_MAX).rev().find(|&n| text.is_char_boundary(n)).unwrap_or(0);
+        text.truncate(end);
         let mut refusals = lock(&self.refusals);
         refusals.retain(|(c, _)| c != caller);
         if refusals.len() == REFUSALS_MAX {
