@@ -558,3 +558,163 @@ pub fn inval_entry(parent: u64, name: &[u8]) -> Vec<u8> {
     out.push(0);
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fs_ninep::QidType;
+
+    /// A request of the kernel: `words` are `4:N` and `8:N` for numbers, `+N` for N zero bytes, else a name.
+    fn message(opcode: u32, words: &str) -> Vec<u8> {
+        let mut body = Vec::new();
+        for word in words.split_whitespace() {
+            match word.split_at(2.min(word.len())) {
+                ("4:", n) => body.extend_from_slice(&n.parse::<u32>().unwrap().to_ne_bytes()),
+                ("8:", n) => body.extend_from_slice(&n.parse::<u64>().unwrap().to_ne_bytes()),
+                _ if word.starts_with('+') => body.resize(body.len() + word[1..].parse::<usize>().unwrap(), 0),
+                _ => body.extend_from_slice(&[word.as_bytes(), &[0]].concat()),
+            }
+        }
+        let mut all = ((HEADER + body.len()) as u32).to_ne_bytes().to_vec();
+        all.extend_from_slice(&opcode.to_ne_bytes());
+        all.extend_from_slice(&7u64.to_ne_bytes());
+        all.extend_from_slice(&3u64.to_ne_bytes());
+        all.resize(HEADER, 0);
+        all.extend(body);
+        all
+    }
+
+    fn size(size: u64) -> SetAttr {
+        SetAttr { size: Some(size), ..SetAttr::default() }
+    }
+
+    /// Every request that has a body, as the kernel writes it and as it is understood.
+    fn table() -> Vec<(u32, &'static str, Op<'static>)> {
+        let times = SetAttr {
+            atime: Some(SetTime::Now),
+            mtime: Some(SetTime::To(Time { sec: 9, nsec: 5 })),
+            mode: Some(0o644),
+            ..SetAttr::default()
+        };
+        vec![
+            (1, "ab", Op::Lookup { name: b"ab" }),
+            (2, "8:4", Op::Forget { count: 4 }),
+            (4, "4:8 4:0 8:0 8:11 8:0 8:0 8:0 8:0 4:0 4:0 4:0 4:0 4:0 4:0 4:0 4:0", Op::Setattr { set: size(11) }),
+            (
+                4,
+                "4:177 4:0 8:0 8:0 8:0 8:0 8:9 8:0 4:0 4:5 4:0 4:33188 4:0 4:0 4:0 4:0",
+                Op::Setattr { set: SetAttr { atime: Some(SetTime::Now), ..times } },
+            ),
+            (6, "ab to", Op::Symlink { name: b"ab", target: b"to" }),
+            (8, "4:33188 4:0 4:0 4:0 ab", Op::Mknod { name: b"ab", mode: 0o100644 }),
+            (9, "4:493 4:0 ab", Op::Mkdir { name: b"ab", mode: 0o755 }),
+            (10, "ab", Op::Unlink { name: b"ab" }),
+            (11, "ab", Op::Rmdir { name: b"ab" }),
+            (12, "8:5 ab cd", Op::Rename { name: b"ab", dir: 5, new: b"cd", flags: 0 }),
+            (45, "8:5 4:1 4:0 ab cd", Op::Rename { name: b"ab", dir: 5, new: b"cd", flags: 1 }),
+            (13, "8:5 ab", Op::Link { old: 5, name: b"ab" }),
+            (14, "4:2 4:0", Op::Open { flags: 2 }),
+            (15, "8:1 8:2 4:3 4:0 8:0 4:0 4:0", Op::Read { fh: 1, offset: 2, size: 3 }),
+            (16, "8:1 8:2 4:3 4:0 8:0 4:0 4:0 ab", Op::Write { fh: 1, offset: 2, data: b"ab\0" }),
+            (18, "8:1 4:0 4:0 8:0", Op::Release { fh: 1 }),
+            (20, "8:1 4:1 4:0", Op::Fsync { fh: 1, data_only: true }),
+            (25, "8:1 4:0 4:0 8:0", Op::Flush { fh: 1 }),
+            (26, "4:7 4:45 4:131072 4:1 4:16", Op::Init { major: 7, minor: 45, readahead: 131072, flags: 1 }),
+            (
+                26,
+                "4:7 4:45 4:131072 4:1073741825 4:16",
+                Op::Init { major: 7, minor: 45, readahead: 131072, flags: 1 | 1 << 30 | 1 << 36 },
+            ),
+            (28, "8:1 8:2 4:3 4:0 8:0 4:0 4:0", Op::Readdir { fh: 1, offset: 2, size: 3, plus: false }),
+            (44, "8:1 8:2 4:3 4:0 8:0 4:0 4:0", Op::Readdir { fh: 1, offset: 2, size: 3, plus: true }),
+            (29, "8:1 4:0 4:0 8:0", Op::Releasedir { fh: 1 }),
+            (30, "8:1 4:0 4:0", Op::Fsyncdir { fh: 1, data_only: false }),
+            (35, "4:66 4:420 4:0 4:0 ab", Op::Create { name: b"ab", flags: 0o102, mode: 0o644 }),
+            (36, "8:6", Op::Interrupt { unique: 6 }),
+            (42, "4:1 4:0 8:5 8:2", Op::BatchForget { list: &[5, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0] }),
+        ]
+    }
+
+    #[test]
+    fn requests() {
+        for (opcode, words, op) in table() {
+            let message = message(opcode, words);
+            assert_eq!(decode(&message), Ok(Request { unique: 7, node: 3, op }), "{opcode} {words}");
+        }
+        for (opcode, op) in [(3, Op::Getattr), (5, Op::Readlink), (17, Op::Statfs), (27, Op::Opendir)] {
+            assert_eq!(decode(&message(opcode, "")).map(|r| r.op), Ok(op));
+        }
+        assert_eq!(decode(&message(22, "4:0 4:0 user.x")).map(|r| r.op), Ok(Op::Other { opcode: 22 }));
+    }
+
+    #[test]
+    fn no_short_message_is_understood() {
+        for (opcode, words, op) in table() {
+            let whole = message(opcode, words);
+            for len in 0..whole.len() {
+                let mut cut = whole[..len].to_vec();
+                assert_eq!(decode(&cut), Err(Malformed { unique: (len >= HEADER).then_some(7) }));
+                if len < HEADER {
+                    continue;
+                }
+                // The same with a header that says so: what is not read of a request may be missing.
+                cut[..4].copy_from_slice(&(len as u32).to_ne_bytes());
+                match decode(&cut) {
+                    Ok(request) => assert_eq!(request.op, op, "{opcode} {words} cut to {len}"),
+                    Err(malformed) => assert_eq!(malformed, Malformed { unique: Some(7) }),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_reply_has_the_kernels_length() {
+        let (attr, valid) = (Attr::default(), Valid { entry_ms: 1500, attr_ms: 10 });
+        for (fields, len) in [
+            (Fields::init(45, 0, 0), 64),
+            (Fields::entry(1, valid, 1, &attr), 128),
+            (Fields::entry(1, valid, 1, &attr).open(1, 0), 144),
+            (Fields::attributes(valid, 1, &attr), 104),
+            (Fields::new().open(1, 0), 16),
+            (Fields::written(1), 8),
+            (Fields::statfs(&StatFs::default()), 80),
+        ] {
+            assert_eq!(fields.len, len);
+        }
+        let entry = Fields::entry(1, valid, 1, &attr);
+        assert_eq!(entry.buf[16..24], 1u64.to_ne_bytes(), "seconds of the name");
+        assert_eq!(entry.buf[32..40], [500_000_000u32.to_ne_bytes(), 10_000_000u32.to_ne_bytes()].concat());
+    }
+
+    #[test]
+    fn what_a_server_may_not_tell_the_kernel() {
+        for (said, heard) in [(0, 4096), (1, 4096), (4096, 4096), (1 << 20, 1 << 20), (1 << 21, 4096), (5000, 4096)] {
+            assert_eq!(blksize(said), heard, "{said}");
+        }
+        let dir = Qid { ty: QidType::DIR, ..Qid::default() };
+        for (said, qid, heard) in [
+            (0o755, dir, 0o040755),
+            (0o644, Qid::default(), 0o100644),
+            (0o777, Qid { ty: QidType::SYMLINK, ..dir }, 0o120777),
+            (0xffff_0000 | 0o100600, Qid::default(), 0o100600),
+        ] {
+            assert_eq!(mode(&Attr { mode: said, qid, ..Attr::default() }), heard, "{said:o}");
+        }
+        assert_eq!(rdev(libc::makedev(8, 17)), 0x811);
+        assert_eq!(rdev(libc::makedev(259, 70_000)), 0x1111_0370);
+    }
+
+    #[test]
+    fn a_listing_keeps_to_its_size() {
+        for plus in [false, true] {
+            let one = if plus { 160 } else { 32 };
+            for (size, fit) in [(0, 0), (one - 1, 0), (one, 1), (3 * one + 7, 3)] {
+                let mut list = Entries::new(size, plus);
+                assert_eq!(list.fit([&b"abcdefgh"[..]; 9].into_iter()), fit as usize);
+                let pushed = (0..9).filter(|n| list.push(b"abcdefgh", *n, 1, Qid::default(), None)).count();
+                assert_eq!(pushed, fit as usize, "{size} {plus}");
+                assert_eq!(list.done().as_bytes().len(), (fit * one) as usize);
+            }
+        }
+    }
+}

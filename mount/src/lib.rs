@@ -1,4 +1,4 @@
-//! mount: FUSE over the file-server trait. See mount(4).
+//! mount: FUSE over the file-server trait. See fuse(5).
 //!
 //! [`Mount::start`] mounts a tree's root on a directory and serves it on the runtime it is called in, until it is
 //! unmounted. The request loop is ours because the kernel's interrupts must end a waiting read (a process blocked in one

@@ -6,7 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use fs_ninep::{Attr, DirEntry, File, Name, Qid, QidType, Result};
+use fs_ninep::{Attr, DirEntry, File, Qid, QidType, Result};
+use futures::future::join_all;
 
 use crate::abi::{Entries, Fields, Out, Valid};
 use crate::nodes::{Found, ino};
@@ -79,8 +80,8 @@ fn push(dir: &Arc<dyn File>, out: &mut Entries, chunk: &[DirEntry]) {
 
 /// An entry whose attributes cannot be had is given without: a listing does not fail for one dead file.
 async fn push_plus(s: &Session, node: u64, dir: &Arc<dyn File>, out: &mut Entries, chunk: &[DirEntry]) {
-    let unknown: Vec<&Name> = chunk.iter().filter(|e| e.attr.is_none()).map(|e| &e.name).collect();
-    let mut looks = ops::look_at(dir, &unknown).await.into_iter();
+    let looks = join_all(chunk.iter().filter(|e| e.attr.is_none()).map(|e| look(dir, e))).await;
+    let mut looks = looks.into_iter();
     for e in chunk {
         let seen = match &e.attr {
             Some(attr) => Some((e.file.clone(), attr.clone())),
@@ -91,6 +92,13 @@ async fn push_plus(s: &Session, node: u64, dir: &Arc<dyn File>, out: &mut Entrie
             None => (ino((dir.server(), e.qid.path)), None),
         };
         out.push(e.name.as_bytes(), e.cookie, number, e.qid, entry);
+    }
+}
+
+async fn look(dir: &Arc<dyn File>, e: &DirEntry) -> Result<(Arc<dyn File>, Attr)> {
+    match &e.file {
+        Some(file) => Ok((file.clone(), file.getattr().await?)),
+        None => dir.walk_getattr(std::slice::from_ref(&e.name)).await,
     }
 }
 

@@ -276,3 +276,169 @@ pub fn ino(identity: Identity) -> u64 {
     h = (h ^ (h >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     (h ^ (h >> 31)).max(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::any::Any;
+    use std::future::Future;
+    use std::pin::Pin;
+
+    use fs_ninep::{Attr, Call, Kind, OpenFile, OpenFlags, QidType, Walk};
+
+    use super::*;
+
+    struct Still(Qid);
+
+    impl File for Still {
+        fn server(&self) -> ServerId {
+            ServerId(9)
+        }
+
+        fn qid(&self) -> Qid {
+            self.0
+        }
+
+        fn as_any(&self) -> &dyn Any {
+            self
+        }
+
+        fn walk<'a>(&'a self, _names: &'a [Name]) -> Pin<Box<dyn Future<Output = Walk> + Send + 'a>> {
+            Box::pin(async { Walk::stopped(Vec::new(), Kind::NotFound) })
+        }
+
+        fn getattr(&self) -> Call<'_, Attr> {
+            Box::pin(async { Err(Kind::Io.into()) })
+        }
+
+        fn open(&self, _flags: OpenFlags) -> Call<'_, Arc<dyn OpenFile>> {
+            Box::pin(async { Err(Kind::Io.into()) })
+        }
+    }
+
+    /// `d5`: directory 5; `l5`: live file 5; `p5`: plain file 5.
+    fn file(text: &str) -> Arc<dyn File> {
+        let (ty, version) = match &text[..1] {
+            "d" => (QidType::DIR, 0),
+            "l" => (QidType::FILE, 0),
+            _ => (QidType::FILE, 7),
+        };
+        Arc::new(Still(Qid { ty, version, path: text[1..].parse().unwrap() }))
+    }
+
+    fn name(text: &str) -> Name {
+        Name::new(text.to_owned()).unwrap()
+    }
+
+    fn nodes() -> Nodes {
+        Nodes::new(file("d1"))
+    }
+
+    fn look(nodes: &mut Nodes, parent: u64, as_name: &str, what: &str, handle: bool) -> u64 {
+        let file = file(what);
+        let found = Found { name: name(as_name), server: file.server(), qid: file.qid(), file: handle.then_some(file) };
+        nodes.intern(parent, found)
+    }
+
+    /// Each line is done in turn: `PARENT NAME FILE  ID` is a lookup and the id it must give, `- ID N` a forget,
+    /// `mv PARENT NAME PARENT NAME` a rename, `rm PARENT NAME` an unlink, `= N` how many nodes there must be.
+    fn check(script: &str) {
+        let mut nodes = nodes();
+        for line in script.lines().map(str::trim).filter(|l| !l.is_empty()) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let number = |i: usize| words[i].parse::<u64>().unwrap();
+            match words[0] {
+                "-" => nodes.forget(number(1), number(2)),
+                "mv" => nodes.renamed((number(1), name(words[2])), (number(3), name(words[4]))),
+                "rm" => nodes.unlinked(number(1), name(words[2])),
+                "=" => assert_eq!(nodes.nodes.len() as u64, number(1), "{line} in {script}"),
+                _ => assert_eq!(look(&mut nodes, number(0), words[1], words[2], true), number(3), "{line} in {script}"),
+            }
+        }
+    }
+
+    #[test]
+    fn ids() {
+        check("1 a d5  2\n 1 a d5  2\n 1 b d5  3"); // a directory: by its path
+        check("1 a l5  2\n 1 b l5  3"); // a live file: so too
+        check("1 a p5  2\n 1 b p5  2"); // a plain file: by what it is
+        check("1 a d5  2\n 1 a d6  3\n 1 a d5  4"); // another directory at the same path
+        check("1 a d1  2\n 2 a d1  3\n 3 a d1  4"); // a cycle goes down, never back
+        check("1 a p5  2\n 1 a l5  3\n 1 a d5  4"); // another kind of file
+    }
+
+    #[test]
+    fn references() {
+        check("1 a d5  2\n 1 a d5  2\n - 2 1\n = 2\n - 2 1\n = 1\n 1 a d5  3");
+        check("1 a d5  2\n 2 b p6  3\n - 2 1\n = 3\n - 3 1\n = 1"); // a parent lives as long as its children
+        check("1 a d5  2\n 1 a d6  3\n - 2 1\n 1 a d6  3\n - 3 2\n = 1"); // one replaced is forgotten in its turn
+        check("1 a p5  2\n 1 b p5  2\n - 2 2\n = 1\n 1 a p5  3");
+        check("- 9 1\n - 1 5\n = 1\n 1 a d5  2"); // nobody, and the root
+        check("1 a d5  2\n - 2 9\n = 1"); // more than there were
+    }
+
+    #[test]
+    fn renames() {
+        check("1 a d5  2\n mv 1 a 1 b\n 1 b d5  2\n 1 a d5  3");
+        check("1 a d5  2\n 1 b d6  3\n mv 1 a 1 b\n 1 b d5  2\n - 3 1\n 1 b d5  2");
+        check("1 a d5  2\n 1 b d6  3\n mv 1 a 3 c\n 3 c d5  2\n - 3 1\n = 3\n - 2 2\n = 1");
+        check("1 a d5  2\n rm 1 a\n 1 a d5  3");
+        check("mv 1 x 1 y\n = 1");
+    }
+
+    fn way(nodes: &Nodes, id: u64) -> String {
+        match nodes.way(id) {
+            None => "none".into(),
+            Some(Way::File(f)) => format!("{}", f.qid().path),
+            Some(Way::Walk(f, names)) => names.iter().fold(f.qid().path.to_string(), |path, n| format!("{path}/{n}")),
+        }
+    }
+
+    #[test]
+    fn a_file_without_a_handle_is_walked_to() {
+        let mut nodes = nodes();
+        let a = look(&mut nodes, 1, "a", "d5", true);
+        let b = look(&mut nodes, a, "b", "d6", false);
+        let c = look(&mut nodes, b, "c", "p7", false);
+        for (id, want) in [(1, "1"), (a, "5"), (b, "5/b"), (c, "5/b/c"), (99, "none")] {
+            assert_eq!(way(&nodes, id), want);
+        }
+        assert!(!nodes.arrived(c, &file("p8")), "a file's node is never another file's");
+        assert!(nodes.arrived(b, &file("d8")), "a directory is what stands at its path");
+        assert!(nodes.arrived(c, &file("p7")));
+        assert_eq!(way(&nodes, c), "7");
+    }
+
+    #[test]
+    fn a_new_name_space_is_walked_anew() {
+        let mut nodes = nodes();
+        let a = look(&mut nodes, 1, "a", "d5", true);
+        let b = look(&mut nodes, a, "b", "d6", true);
+        let c = look(&mut nodes, b, "c", "p7", true);
+        nodes.renew();
+        for (id, want) in [(1, "1"), (a, "1/a"), (b, "1/a/b"), (c, "7")] {
+            assert_eq!(way(&nodes, id), want);
+        }
+        assert!(nodes.arrived(a, &file("d9")));
+        assert_eq!(way(&nodes, b), "9/b");
+    }
+
+    #[test]
+    fn a_cache_is_kept_while_the_version_stays() {
+        let mut nodes = nodes();
+        let a = look(&mut nodes, 1, "a", "p5", true);
+        let seen = |version| Qid { ty: QidType::FILE, version, path: 5 };
+        assert!(!nodes.opened(a, 7), "the first opening has nothing to keep");
+        assert!(nodes.opened(a, 7));
+        nodes.seen(a, seen(8));
+        assert!(!nodes.opened(a, 7), "a stat saw another version");
+        assert!(!nodes.opened(a, 8), "the opening itself did");
+        assert!(nodes.opened(a, 8));
+        assert!(!nodes.opened(99, 1));
+    }
+
+    #[test]
+    fn inode_numbers_differ() {
+        let all = (0..50).flat_map(|s| (0..50).map(move |p| ino((ServerId(s), p))));
+        assert_eq!(all.collect::<std::collections::HashSet<_>>().len(), 2500);
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use fs_ninep::{Attr, Error, File, Kind, Name, OpenFile, OpenFlags, Qid, Result, SetAttr};
-use futures::future::{join_all, try_join_all};
+use futures::future::try_join_all;
 
 use crate::abi::{Fields, Op, Out, Request, Valid, fopen};
 use crate::list;
@@ -301,11 +301,6 @@ async fn fsync(open: Arc<dyn OpenFile>, data_only: bool) -> Result<Out> {
 async fn flush(opened: Arc<OpenedFile>) -> Result<Out> {
     opened.open.flush().await?;
     Ok(Out::empty())
-}
-
-/// Looks at `names` of `dir` all at once.
-pub async fn look_at(dir: &Arc<dyn File>, names: &[&Name]) -> Vec<Result<(Arc<dyn File>, Attr)>> {
-    join_all(names.iter().map(|name| dir.walk_getattr(std::slice::from_ref(*name)))).await
 }
 
 #[cfg(test)]

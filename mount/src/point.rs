@@ -230,3 +230,38 @@ impl Point {
         leave(&self.dir, false).or_else(|_| leave(&self.dir, true))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mountinfo() {
+        let table = b"\
+29 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
+60 29 0:50 / /n/ipos rw,nosuid,nodev - fuse.ipos ipos rw,user_id=0\n\
+61 29 0:51 / /a\\040b\\134 rw shared:2 master:1 - tmpfs tmpfs rw\n\
+62 60 0:52 / /n/ipos rw - tmpfs tmpfs rw\n\
+63 29 0:53 / /short\n";
+        for (dir, want) in [
+            ("/", Some(("8:1", "ext4"))),
+            ("/n/ipos", Some(("0:52", "tmpfs"))),
+            ("/a b\\", Some(("0:51", "tmpfs"))),
+            ("/a", None),
+            ("/short", None),
+        ] {
+            let line = topmost(table, Path::new(dir));
+            assert_eq!(line.as_ref().map(|l| (&*l.device, &*l.ty)), want, "{dir}");
+        }
+    }
+
+    #[test]
+    fn escapes() {
+        for (written, meant) in
+            [("a\\040b", "a b"), ("\\134", "\\"), ("\\04", "\\04"), ("\\", "\\"), ("\\089", "\\089")]
+        {
+            assert_eq!(unescape(written.as_bytes()), meant.as_bytes(), "{written}");
+        }
+        assert_eq!(unescape(b"\\777"), [0xff]);
+    }
+}

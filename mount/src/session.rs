@@ -162,8 +162,11 @@ impl Session {
                         last = Instant::now();
                     }
                     // The wake-up of a sleeping core costs more than the request: look again for a little while. Each
-                    // look lets every other task of the thread run first.
-                    Err(Errno::EAGAIN) if last.elapsed() < spin => yield_now().await,
+                    // look lets whoever waits for this core run first, and every other task of this thread.
+                    Err(Errno::EAGAIN) if last.elapsed() < spin => {
+                        std::thread::yield_now();
+                        yield_now().await;
+                    }
                     Err(Errno::EAGAIN) => {
                         ready.clear_ready();
                         break;
