@@ -175,8 +175,7 @@ impl<L: Clone> Table<L> {
             return Err(Error::Full { what: "mount points in a name space", max: HEADS_MAX });
         }
         let mut members = match (head, order) {
-            (Some(_), Order::Replace) => self.bare(old).map(|()| Vec::new())?,
-            (None, Order::Replace) => Vec::new(),
+            (_, Order::Replace) => self.bare(old).map(|()| Vec::new())?,
             (Some(head), _) => head.members.clone(),
             (None, _) => joined.into_iter().collect(),
         };

@@ -101,22 +101,26 @@ pub fn parse(text: &str, vars: &HashMap<String, String>) -> Result<Vec<Line>, Er
     Ok(lines)
 }
 
+fn blank(c: char) -> bool {
+    matches!(c, ' ' | '\t')
+}
+
 /// The words of a line: split on blanks, quoted as rc does. `#` as a word, or first in the line, begins a comment.
 fn words(line: &str, vars: &HashMap<String, String>) -> Result<Vec<String>, Error> {
     let mut words = Vec::new();
     let mut chars = line.chars().peekable();
     loop {
-        while chars.next_if(|c| c.is_whitespace()).is_some() {}
+        while chars.next_if(|&c| blank(c)).is_some() {}
         let Some(&first) = chars.peek() else { return Ok(words) };
         if first == '#' {
             let mut ahead = chars.clone();
             ahead.next();
-            if words.is_empty() || ahead.next().is_none_or(char::is_whitespace) {
+            if words.is_empty() || ahead.next().is_none_or(blank) {
                 return Ok(words);
             }
         }
         let mut word = String::new();
-        while let Some(c) = chars.next_if(|c| !c.is_whitespace()) {
+        while let Some(c) = chars.next_if(|&c| !blank(c)) {
             match c {
                 '\'' => quoted(&mut chars, &mut word)?,
                 '$' => {
@@ -363,6 +367,15 @@ impl<'t, L: Clone> Printer<'t, L> {
         }
     }
 
+    /// Whether `origin` is, or may be, a directory that `old` lies in by now: it must be bound by force then, though it was
+    /// none when it was bound first, or came by itself.
+    fn inside(&self, old: &[Name], origin: &Origin) -> bool {
+        (1..old.len()).any(|depth| {
+            let Some((start, head)) = self.table.nearest(&old[..depth]) else { return false };
+            head.members.iter().any(|m| m.origin.join(&old[start..depth]) == *origin)
+        })
+    }
+
     fn line(&mut self, old: &[Name], head: &Head<L>, i: usize) {
         let member = &head.members[i];
         let order = match self.done.get(old).and_then(|done| done.first()) {
@@ -370,7 +383,8 @@ impl<'t, L: Clone> Printer<'t, L> {
             Some(&other) if other < i => Order::After,
             Some(_) => Order::Before,
         };
-        let flags = Flags { order, ..member.flags };
+        let force = member.flags.force || self.inside(old, &member.origin);
+        let flags = Flags { order, force, ..member.flags };
         let over = absolute(old);
         let written = member.written.as_deref().filter(|path| self.origin(path).as_ref() == Some(&member.origin));
         let line = match (written, &member.origin.base) {

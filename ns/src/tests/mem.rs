@@ -54,7 +54,7 @@ impl Mem {
             epoch: AtomicU64::new(0),
             calls: AtomicUsize::new(0),
         });
-        for file in files.split_whitespace() {
+        for file in files.split(' ').filter(|f| !f.is_empty()) {
             let (path, text) = file.split_once('=').unwrap_or((file, ""));
             let names = Name::path(path).unwrap();
             let mut dir = 1;

@@ -1,7 +1,10 @@
 //! The name space against file servers in memory: fuse-ns's twelve rules, texts, faults, a model.
 
+mod files;
 mod mem;
+mod model;
 mod rules;
+mod texts;
 
 use std::sync::Arc;
 
