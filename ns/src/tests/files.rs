@@ -33,7 +33,8 @@ async fn ns_is_read_as_it_was_when_it_was_opened_and_has_its_size() {
 async fn writes_to_ns() {
     // Each row: the writes of one opening, how the last and the close end, the names bound then.
     let long = format!("bind #a /a\n{}", "# comment\n".repeat(TEXT_MAX / 10));
-    let rows: [(&[&str], Result<(), Kind>, Result<(), Kind>, &str); 10] = [
+    type Ends = Result<(), Kind>;
+    let rows: [(&[&str], Ends, Ends, &str); 10] = [
         (&["bind #a /a\n"], Ok(()), Ok(()), "a"),
         (&["bind #a /a"], Ok(()), Ok(()), "a"),
         (&["bi", "nd #", "a /a\nbind #b /b"], Ok(()), Ok(()), "a b"),
