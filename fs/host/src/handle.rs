@@ -111,6 +111,8 @@ fn open_regular(node: &Arc<Node>, flags: OpenFlags) -> Result<Arc<dyn OpenFile>>
         _ => reopen()?,
     };
     let stat = sys::stat_now(fd.as_fd()).map_err(failed)?;
+    // Whoever keeps what they have read compares the version that the open finds.
+    node.attr(&stat);
     let fd = Arc::new(Held::new(&node.host, fd, (stat.dev, stat.ino)));
     if flags.writes() {
         *lock(&node.writer) = Arc::downgrade(&fd);
@@ -272,7 +274,7 @@ impl File for Handle {
 
     fn getattr(&self) -> Call<'_, Attr> {
         Box::pin(async move {
-            match self.0.held() {
+            match self.0.fd_cached() {
                 Some(fd) if self.0.is_local() => Ok(self.0.attr(&sys::stat(fd.as_fd()).map_err(failed)?)),
                 _ => self.wait(|node| Ok(node.attr(&sys::stat(node.fd()?.as_fd()).map_err(failed)?))).await,
             }
@@ -281,7 +283,7 @@ impl File for Handle {
 
     fn open(&self, flags: OpenFlags) -> Call<'_, Arc<dyn OpenFile>> {
         Box::pin(async move {
-            match self.0.held() {
+            match self.0.fd_cached() {
                 Some(_fd) if self.0.is_local() && !changes_by_opening(flags) => open(&self.0, flags),
                 _ => self.wait(move |node| open(node, flags)).await,
             }

@@ -4,7 +4,7 @@
 //! there again must be the same file.
 
 use std::hash::BuildHasher;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
@@ -130,6 +130,22 @@ impl Node {
         lock(&self.fd).clone()
     }
 
+    /// Its descriptor, found again if that needs no wait.
+    pub fn fd_cached(self: &Arc<Node>) -> Option<Arc<Held>> {
+        self.held().or_else(|| {
+            let place = self.place()?;
+            let found = self.host.find(&*place.dir.held()?, &place.name, true).ok()?;
+            self.is_found(found.as_fd()).ok()?;
+            Some(self.keep(found))
+        })
+    }
+
+    /// Checks that `fd` is this file.
+    fn is_found(&self, fd: BorrowedFd<'_>) -> Result<()> {
+        let stat = sys::stat_now(fd).map_err(failed)?;
+        if Ident::of(&stat) == self.ident && stat.mount == self.mount { Ok(()) } else { Err(Kind::Stale.into()) }
+    }
+
     /// Its descriptor, found again where it was closed. May block.
     /// # Errors
     /// `Stale` where another file has its place now.
@@ -151,10 +167,7 @@ impl Node {
                 Kind::NotFound | Kind::NotDir => Kind::Stale.into(),
                 _ => e,
             })?;
-            let stat = sys::stat_now(found.as_fd()).map_err(failed)?;
-            if Ident::of(&stat) != node.ident || node.kind_of(&stat)? != node.kind {
-                return Err(Kind::Stale.into());
-            }
+            node.is_found(found.as_fd())?;
             fd = node.keep(found);
         }
         Ok(fd)
@@ -169,7 +182,7 @@ impl Node {
                 Err(Kind::NotDir.into())
             };
         }
-        let fd = if cached { self.held().ok_or(Kind::Again)? } else { self.fd()? };
+        let fd = if cached { self.fd_cached().ok_or(Kind::Again)? } else { self.fd()? };
         let found = self.host.find(&fd, name, cached)?;
         Ok(self.child(name, found)?.0)
     }

@@ -495,6 +495,19 @@ async fn versions_tell_changes() {
 }
 
 #[tokio::test]
+async fn an_open_sees_the_version_of_what_it_opens() {
+    let w = world();
+    w.put("f", "text");
+    let file = w.at("f").await.unwrap();
+    let before = file.qid();
+    w.put("f", "longer text");
+    assert_eq!(file.qid(), before, "as last seen");
+    let open = file.open(OpenFlags::RDONLY).await.unwrap();
+    assert_ne!(file.qid().version, before.version);
+    assert_eq!(read(&*open).await, "longer text");
+}
+
+#[tokio::test]
 async fn what_is_no_file_is_shown_and_not_served() {
     let w = world();
     nix::unistd::mkfifo(&w.path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -668,6 +681,9 @@ async fn handles_outlive_their_descriptors() {
     }
     for (i, file) in files.iter().enumerate() {
         assert_eq!(read(&*file.open(OpenFlags::RDONLY).await.unwrap()).await, format!("text {i}"));
+    }
+    for file in &files {
+        assert_eq!(file.getattr().await.unwrap().nlink, 1);
     }
     let open = files[0].open(OpenFlags::RDWR).await.unwrap();
     for i in 0..50 {

@@ -380,6 +380,18 @@ impl<S: Service> File for Node<S> {
         Box::pin(self.walk_all(names))
     }
 
+    /// What a walk has just found is not looked for again.
+    fn walk_getattr<'a>(&'a self, names: &'a [Name]) -> Call<'a, (Arc<dyn File>, Attr)> {
+        Box::pin(async move {
+            let file = self.walk_all(names).await.end?;
+            let attr = match file.as_any().downcast_ref::<Node<S>>() {
+                Some(node) if !names.is_empty() => node.attr().await?,
+                _ => file.getattr().await?,
+            };
+            Ok((file, attr))
+        })
+    }
+
     fn getattr(&self) -> Call<'_, Attr> {
         Box::pin(async move {
             self.live().await?;

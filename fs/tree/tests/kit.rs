@@ -369,6 +369,8 @@ async fn attributes() {
         ("0/special", 0o100600, 7, (65534, 65534)),
     ] {
         let a = w.attr(path).await;
+        let (file, together) = w.root.walk_getattr(&Name::path(path).unwrap()).await.unwrap();
+        assert_eq!((file.qid(), &together), (a.qid, &a), "{path}");
         assert_eq!((a.mode, a.size, (a.uid, a.gid), a.nlink), (mode, size, owner, 1), "{path}");
         assert_eq!(a.qid, w.at(path).await.unwrap().qid());
     }
