@@ -64,7 +64,7 @@ impl Namespace {
 
     /// The root, as the name space's owner sees it in this process.
     pub fn root(&self) -> Arc<dyn File> {
-        self.root_of(Caller::owner(0))
+        self.root_of(Caller::owner(self.space.ids.0))
     }
 
     /// The root, as `caller` sees it: the text in `error` is the caller's own.

@@ -237,7 +237,7 @@ impl Node {
 
     async fn attributes(&self) -> Result<Attr> {
         match self.now().await? {
-            (At::Root, _) => Ok(root::attr(&self.space, &self.caller, self.qid(), Attr::DIR | 0o555, 0)),
+            (At::Root, _) => Ok(root::attr(&self.space, self.qid(), Attr::DIR | 0o555, 0)),
             (At::Own(own), _) => Ok(own.attr(&self.space, &self.caller)),
             (At::One(mut place), below) => {
                 let mut attr = ask!(self, place, file => file.getattr())?;

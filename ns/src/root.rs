@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
-use fs_ninep::{Attr, Call, Caller, Error, Identity, Kind, Name, OpenFile, OpenFlags, Qid, QidType, Result};
+use fs_ninep::{Attr, Call, Caller, Error, Kind, Name, OpenFile, OpenFlags, Qid, QidType, Result};
 use fs_tree::{Records, Row, ctl, error, stream};
 
 use crate::space::Space;
@@ -23,9 +23,9 @@ pub enum Own {
 /// Every file of the root that is the name space's own; mount points stand beside them.
 #[rustfmt::skip]
 pub const TREE: &[Row<Own>] = &[
-    ctl   ("ns",    Own::Ns,    0o666), // bind, mount, unmount, clear, nomnt
-    error ("error", Own::Error, 0o444),
-    stream("event", Own::Event, 0o444), // the lines obeyed
+    ctl   ("ns",    Own::Ns,    0o600), // bind, mount, unmount, clear, nomnt
+    error ("error", Own::Error, 0o400),
+    stream("event", Own::Event, 0o400), // the lines obeyed
 ];
 
 impl Own {
@@ -50,8 +50,8 @@ impl Own {
 
     /// Its attributes for `caller`.
     pub fn attr(self, space: &Space, caller: &Caller) -> Attr {
-        let mode = if self == Own::Ns && space.table().0.locked() { 0o444 } else { self.row().mode };
-        attr(space, caller, self.qid(), Attr::REGULAR | mode, self.text(space, caller).len() as u64)
+        let mode = if self == Own::Ns && space.table().0.locked() { 0o400 } else { self.row().mode };
+        attr(space, self.qid(), Attr::REGULAR | mode, self.text(space, caller).len() as u64)
     }
 
     fn text(self, space: &Space, caller: &Caller) -> Bytes {
@@ -85,15 +85,12 @@ impl Own {
     }
 }
 
-/// The attributes of a file of the name space itself: it belongs to whoever looks, its times are the table's.
-pub fn attr(space: &Space, caller: &Caller, qid: Qid, mode: u32, size: u64) -> Attr {
+/// The attributes of a file of the name space itself: its times are the table's.
+pub fn attr(space: &Space, qid: Qid, mode: u32, size: u64) -> Attr {
     let time = space.changed();
-    let id = match caller.identity {
-        Identity::Local { uid } => uid,
-        _ => 0,
-    };
+    let (uid, gid) = space.ids;
     let times = Attr { atime: time, mtime: time, ctime: time, ..Attr::default() };
-    Attr { qid, mode, uid: id, gid: id, nlink: 1, size, blksize: 4096, ..times }
+    Attr { qid, mode, uid, gid, nlink: 1, size, blksize: 4096, ..times }
 }
 
 /// `ns` or `error`, open: what it said when it was opened, and a line not written to its end yet.

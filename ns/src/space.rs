@@ -53,6 +53,8 @@ pub struct Space {
     pub vars: HashMap<String, String>,
     /// Of the root and its own files.
     pub server: ServerId,
+    /// The user and group those belong to: this process's.
+    pub ids: (u32, u32),
     table: Mutex<Arc<Table>>,
     changed: Mutex<Time>,
     generation: AtomicU64,
@@ -83,6 +85,7 @@ impl Space {
             resolve,
             vars,
             server: ServerId::fresh(),
+            ids: (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw()),
             table: Mutex::new(table),
             changed: Mutex::new(Time::now()),
             generation: AtomicU64::new(1),

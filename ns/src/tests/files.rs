@@ -18,7 +18,7 @@ async fn ns_is_read_as_it_was_when_it_was_opened_and_has_its_size() {
     w.apply("bind #a /a").await;
     let ns = w.file("/ns").await.unwrap();
     let attr = ns.getattr().await.unwrap();
-    assert_eq!((attr.size, attr.mode), (w.ns.text().len() as u64, 0o100666));
+    assert_eq!((attr.size, attr.mode), (w.ns.text().len() as u64, 0o100600));
     let open = ns.open(OpenFlags::RDONLY).await.unwrap();
     w.apply("bind #b /b").await;
     assert_eq!(open.read(0, 4096).await.unwrap(), "bind '#a' /a\n");
@@ -86,7 +86,6 @@ async fn error_tells_each_caller_its_own() {
     };
     let text = "ns line 1: /n/bob/cup: /n: nothing of that name is bound in this name space\n";
     assert_eq!((error(me.clone()).await, error(other).await), (text.to_owned(), String::new()));
-    assert_eq!(me.walk(&[name_of("ns")]).await.end.unwrap().getattr().await.unwrap().uid, 7);
     let file = me.walk(&[name_of("error")]).await.end.unwrap();
     assert_eq!(kind(file.open(OpenFlags::RDWR).await.map(drop)), Kind::Denied);
     for caller in [Caller::none(), Caller::peer(PeerId::new("12D3"))] {

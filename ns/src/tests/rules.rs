@@ -361,7 +361,7 @@ async fn rule_11_nomnt_is_for_good() {
     }
     assert_eq!(w.ns.text(), "bind '#a' /a\nnomnt\n");
     let file = w.file("/ns").await.unwrap();
-    assert_eq!(file.getattr().await.unwrap().mode & 0o777, 0o444);
+    assert_eq!(file.getattr().await.unwrap().mode & 0o777, 0o400);
     assert_eq!(kind(file.open(OpenFlags::WRONLY).await.map(drop)), Kind::NotPermitted);
     assert_eq!(cat(&file).await.unwrap(), w.ns.text());
     w.put("/a/new", 0, "the files go on").await.unwrap();
