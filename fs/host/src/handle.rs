@@ -146,6 +146,7 @@ fn create_new(dir: &Arc<Node>, name: &Name, flags: OpenFlags, mode: u32) -> Resu
         Ok(_) => Kind::Exists.into(),
         Err(_) => e,
     })?;
+    dir.not_deepest()?;
     let slot = dir.host.slot()?;
     let bits = Mode::from_bits_truncate(mode & MODE_BITS);
     let made = sys::create(fd.as_fd(), name.as_bytes(), open_flags(flags), bits).map_err(failed)?;
@@ -168,6 +169,7 @@ fn set_mode(node: &Node, fd: &Held, stat: sys::Stat, mode: u32) -> Result<()> {
 
 fn mkdir(dir: &Arc<Node>, name: &Name, mode: u32) -> Result<Arc<Node>> {
     dir.host.changes()?;
+    dir.not_deepest()?;
     let fd = dir.fd()?;
     mkdirat(fd.as_fd(), plain(name)?, Mode::from_bits_truncate(mode & MODE_BITS)).map_err(failed)?;
     let (node, stat) = dir.child(name, dir.host.find(&fd, name, false)?)?;
@@ -177,6 +179,7 @@ fn mkdir(dir: &Arc<Node>, name: &Name, mode: u32) -> Result<Arc<Node>> {
 
 fn symlink(dir: &Arc<Node>, name: &Name, target: &[u8]) -> Result<Arc<Node>> {
     dir.host.changes()?;
+    dir.not_deepest()?;
     let fd = dir.fd()?;
     symlinkat(OsStr::from_bytes(target), fd.as_fd(), plain(name)?).map_err(failed)?;
     Ok(dir.child(name, dir.host.find(&fd, name, false)?)?.0)

@@ -37,6 +37,9 @@ pub const HANDLES_MAX: usize = 1024;
 /// Open files and directories of one host directory.
 pub const OPEN_MAX: usize = 1024;
 
+/// Directories between the root and a file, at most.
+pub const DEPTH_MAX: u32 = 4096;
+
 /// The largest single read or write, in bytes.
 pub const IO_MAX: u32 = 1 << 20;
 

@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use crate::mounts::{self, MountKind};
 use crate::quota::Held;
 use crate::sys::{self, Stat, failed};
-use crate::{Shared, lock};
+use crate::{DEPTH_MAX, Shared, lock};
 
 /// How often a call begins again that lost a race with a change on the host.
 pub(crate) const RACES_MAX: usize = 8;
@@ -26,6 +26,7 @@ pub(crate) struct Node {
     ty: u32,
     mount: u64,
     kind: MountKind,
+    depth: u32,
     path: u64,
     version: AtomicU32,
     place: Mutex<Option<Place>>,
@@ -73,12 +74,14 @@ impl Node {
         let ident = Ident::of(stat);
         let path = host.hash.hash_one(ident);
         let version = AtomicU32::new(version(&host, stat, kind));
+        let depth = place.as_ref().map_or(0, |p| p.dir.depth + 1);
         Node {
             host,
             ident,
             ty: stat.mode & Attr::TYPE,
             mount: stat.mount,
             kind,
+            depth,
             path,
             version,
             place: Mutex::new(place),
@@ -90,14 +93,23 @@ impl Node {
 
     /// The file of `fd`, which `name` of this directory led to.
     /// # Errors
-    /// `Denied` for the root of a forbidden mount.
+    /// `Denied` for the root of a forbidden mount, `NameTooLong` below [`DEPTH_MAX`].
     pub fn child(self: &Arc<Node>, name: &Name, fd: OwnedFd) -> Result<(Arc<Node>, Stat)> {
+        self.not_deepest()?;
         let stat = sys::stat_now(fd.as_fd()).map_err(failed)?;
         let kind = self.kind_of(&stat)?;
         let place = Place { dir: self.clone(), name: name.clone() };
         let node = Arc::new(Node::bare(self.host.clone(), &stat, kind, Some(place)));
         node.keep(fd);
         Ok((node, stat))
+    }
+
+    /// Refuses where nothing can stand any deeper.
+    pub fn not_deepest(&self) -> Result<()> {
+        match self.depth < DEPTH_MAX {
+            true => Ok(()),
+            false => Err(Error::new(Kind::NameTooLong, format!("{DEPTH_MAX} directories deep is as deep as it goes"))),
+        }
     }
 
     fn kind_of(&self, stat: &Stat) -> Result<MountKind> {

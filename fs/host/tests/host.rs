@@ -670,6 +670,28 @@ async fn deeper_than_a_path() {
 }
 
 #[tokio::test]
+async fn depth_has_a_limit() {
+    let w = world();
+    let mut here = w.root.clone();
+    let refused = loop {
+        match here.mkdir(&n("d"), 0o755).await {
+            Ok(below) => here = below,
+            Err(e) => break e.kind(),
+        }
+    };
+    assert_eq!(refused, Kind::NameTooLong);
+    assert_eq!(kind(here.create(&n("f"), OpenFlags(CREAT), 0o600).await), Some(Kind::NameTooLong));
+    assert_eq!(kind(here.symlink(&n("s"), b"x").await), Some(Kind::NameTooLong));
+    assert!(list(&*here.open(OpenFlags::RDONLY).await.unwrap(), 9).await.is_empty(), "nothing was made");
+    for _ in 0..fs_host::DEPTH_MAX {
+        let above = here.walk(&[n("..")]).await.end.unwrap();
+        above.unlink(&n("d"), true).await.unwrap();
+        here = above;
+    }
+    assert_eq!(here.qid().path, w.root.qid().path);
+}
+
+#[tokio::test]
 async fn handles_outlive_their_descriptors() {
     let w = world_with(HostConfig { handles_max: 4, ..HostConfig::default() });
     for i in 0..50 {

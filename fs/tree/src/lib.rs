@@ -5,6 +5,7 @@
 //! refusal texts are done here, once. The five kinds of file are intro(4)'s: value, log, stream, control, rpc; `clone`
 //! makes directories; a graft is another tree's file standing in this one.
 
+mod attr;
 mod events;
 mod made;
 mod memory;

@@ -27,6 +27,8 @@ pub(crate) struct Text<S: Service> {
     flags: OpenFlags,
     snapshot: Bytes,
     takes: Takes,
+    /// Where reading goes on, in a file that is written as well.
+    cursor: std::sync::Mutex<u64>,
     /// What was written and not taken yet. Held while commands are obeyed, so that those of one fid keep their order.
     pending: Mutex<Vec<u8>>,
     _held: Option<Held<S>>,
@@ -34,7 +36,20 @@ pub(crate) struct Text<S: Service> {
 
 impl<S: Service> Text<S> {
     pub fn new(node: Node<S>, flags: OpenFlags, snapshot: Bytes, takes: Takes, held: Option<Held<S>>) -> Text<S> {
-        Text { node, flags, snapshot, takes, pending: Mutex::default(), _held: held }
+        Text { node, flags, snapshot, takes, cursor: Default::default(), pending: Mutex::default(), _held: held }
+    }
+
+    /// At most `count` bytes at `offset`. A file that is both read and written has no position in the kernel, which then
+    /// says 0 each time: such a read goes on where the last ended, and after the end begins anew.
+    fn part(&self, offset: u64, count: u32) -> Bytes {
+        if !self.flags.writes() {
+            return slice(&self.snapshot, offset, count);
+        }
+        let mut cursor = self.cursor.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let from = if offset == 0 { *cursor } else { offset };
+        let part = slice(&self.snapshot, from, count);
+        *cursor = if part.is_empty() && count > 0 { 0 } else { from + part.len() as u64 };
+        part
     }
 
     async fn take(&self, data: &[u8]) -> Result<()> {
@@ -95,7 +110,7 @@ fn parse(text: Vec<u8>) -> Result<Vec<Line>> {
 impl<S: Service> OpenFile for Text<S> {
     fn read(&self, offset: u64, count: u32) -> Call<'_, Bytes> {
         let part = match self.flags.reads() {
-            true => Ok(slice(&self.snapshot, offset, count)),
+            true => Ok(self.part(offset, count)),
             false => Err(Kind::BadFile.into()),
         };
         Box::pin(std::future::ready(part))

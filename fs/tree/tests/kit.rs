@@ -739,6 +739,20 @@ async fn clone_makes_a_directory_and_becomes_its_ctl() {
 }
 
 #[tokio::test]
+async fn a_file_without_a_position_has_an_end() {
+    let w = world().await;
+    let fid = w.open("clone", 2).await.unwrap();
+    let mut reads = Vec::new();
+    for _ in 0..6 {
+        reads.push(String::from_utf8(fid.read(0, 1).await.unwrap().to_vec()).unwrap());
+    }
+    assert_eq!(reads, ["0", "\n", "", "0", "\n", ""], "as a shell reads, a byte at a time, at offset 0 each time");
+    assert_eq!(fid.read(1, 9).await.unwrap(), "\n", "a position that is given counts");
+    let only_read = w.open("0/ctl", 0).await.unwrap();
+    assert_eq!((text(&*only_read, 0).await, text(&*only_read, 0).await), ("0\n".into(), "0\n".into()));
+}
+
+#[tokio::test]
 async fn removal_is_the_owners() {
     let w = world().await;
     let (a, b) = (w.by(ann()).await, w.by(bob()).await);
