@@ -8,3 +8,9 @@ mod memory;
 mod script;
 #[path = "all/server.rs"]
 mod server;
+
+/// Runs one test to its end on a runtime of its own; none takes longer than this.
+fn block_on<F: Future>(f: F) -> F::Output {
+    let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    rt.block_on(async { tokio::time::timeout(std::time::Duration::from_secs(30), f).await.expect("in time") })
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::conn::Conn;
 use crate::buffer::Input;
@@ -16,9 +16,21 @@ use crate::{Error, Kind, Result, Stream};
 pub async fn drive(conn: Arc<Conn>, stream: impl Stream, input: Input) {
     let mut driver = Driver { conn, stream, input, tick: None };
     let why = poll_fn(|cx| driver.poll(cx)).await;
+    let broken = why.kind() == Kind::Protocol;
     driver.conn.fail(why);
-    let _ = poll_fn(|cx| Pin::new(&mut driver.stream).poll_shutdown(cx)).await; // the peer may be gone
+    // the answers to the last clunks are read, or the server would find its connection reset in the midst of them
+    let last = async {
+        poll_fn(|cx| Pin::new(&mut driver.stream).poll_shutdown(cx)).await?;
+        while !broken && poll_fn(|cx| driver.input.poll_read(cx, &mut driver.stream)).await? > 0 {
+            driver.input = Input::default();
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    let _ = timeout(LAST, last).await; // the peer may be gone
 }
+
+/// How long the server is given to close its side.
+const LAST: Duration = Duration::from_secs(2);
 
 struct Driver<S> {
     conn: Arc<Conn>,
@@ -39,12 +51,14 @@ impl<S: Stream> Driver<S> {
         if let Some(e) = self.conn.dead.get() {
             return Err(e.clone());
         }
-        while let Poll::Ready(n) = self.input.poll_read(cx, &mut self.stream) {
-            if n? == 0 {
-                return Err(Error::new(Kind::Reset, "the server closed the connection"));
-            }
+        loop {
             while let Some(frame) = self.input.frame(self.conn.msize).map_err(|e| Error::new(Kind::Protocol, e))? {
                 self.conn.receive(frame)?;
+            }
+            match self.input.poll_read(cx, &mut self.stream) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0)) => return Err(Error::new(Kind::Reset, "the server closed the connection")),
+                Poll::Ready(n) => drop(n?),
             }
         }
         let timed = {

@@ -58,6 +58,28 @@ impl Peer {
         timeout(PATIENCE, self.served.take().unwrap()).await.expect("serve returns").unwrap()
     }
 
+    /// Whether the server has given up on this connection.
+    pub fn is_ended(&self) -> bool {
+        self.served.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// How `serve` ended.
+    pub async fn outcome(&mut self) -> Result<()> {
+        timeout(PATIENCE, self.served.take().unwrap()).await.expect("serve returns").unwrap()
+    }
+
+    /// Closes the connection and waits until the server is done with it.
+    pub async fn hang_up(mut self) -> Result<()> {
+        self.stream.shutdown().await.unwrap();
+        self.outcome().await
+    }
+
+    /// Closes the connection, however the server took what was sent; a panic there fails the test.
+    pub async fn hang_up_early(mut self) {
+        let _ = self.stream.shutdown().await; // it may have hung up first
+        let _ = self.outcome().await; // either way is right
+    }
+
     pub fn encode(&mut self, line: &str, out: &mut BytesMut) {
         let (tag, message) = line.split_once(' ').unwrap();
         let tag = if tag == "-" { NOTAG } else { tag.parse().unwrap() };
@@ -121,7 +143,7 @@ fn parse(message: &str, then: impl FnOnce(&Request)) {
         "attachafid" => T::Attach { fid, afid: f(2), uname: b"glenda", aname: b"", n_uname: Uid(NONUNAME) },
         "flush" => T::Flush { oldtag: fid as u16 },
         "walk" => {
-            let names = Few::collect(words[3..].iter().map(|w| w.as_bytes())).unwrap();
+            let names = Few::collect(words[3..].iter().map(|w| w.trim_matches('\'').as_bytes())).unwrap();
             T::Walk { fid, newfid: f(2), names }
         }
         "open" => T::Open { fid, mode: f(2) as u8 },
