@@ -147,7 +147,7 @@ impl Link {
         answer
     }
 
-    /// Lets one question through when the pause is over; the others wait for its answer elsewhere.
+    /// Lets one question through when the pause is over, and no other before it is answered.
     fn admit(&self) -> Result<()> {
         if !self.ill.load(Ordering::Relaxed) {
             return Ok(());
@@ -155,6 +155,7 @@ impl Link {
         let now = Instant::now();
         let mut state = lock(&self.state);
         match &mut state.down {
+            Some(down) if down.pause.is_zero() => Ok(()),
             Some(down) if now < down.retry => Err(down.refusal(now).into()),
             Some(down) => {
                 down.retry = now + DEADLINE;

@@ -36,10 +36,14 @@ pub struct Node {
 }
 
 /// What the node stood for when it was looked at last.
+#[derive(Clone)]
 struct State {
+    /// The table's, when it was; 0 before it was looked at.
     generation: u64,
     at: At,
     below: bool,
+    /// What a listing said of it, before it was looked at.
+    seen: Option<(ServerId, Qid)>,
 }
 
 /// What stands at a path.
@@ -99,12 +103,12 @@ use ask;
 impl Node {
     /// The root of `space` as `caller` sees it.
     pub fn root(space: &Arc<Space>, caller: Caller) -> Arc<Node> {
-        let state = State { generation: 0, at: At::Root, below: true };
+        let state = State { generation: 0, at: At::Root, below: true, seen: None };
         Arc::new(Node { space: space.clone(), caller, path: Path::default(), state: Mutex::new(state) })
     }
 
     fn node(&self, path: Path, at: At, below: bool, generation: u64) -> Arc<Node> {
-        let state = Mutex::new(State { generation, at, below });
+        let state = Mutex::new(State { generation, at, below, seen: None });
         Arc::new(Node { space: self.space.clone(), caller: self.caller.clone(), path, state })
     }
 
@@ -137,7 +141,7 @@ impl Node {
         };
         let mut state = lock(&self.state);
         if state.generation < generation {
-            *state = State { generation, at: at.clone(), below };
+            *state = State { generation, at: at.clone(), below, seen: None };
         }
         Ok((at, below))
     }
@@ -273,7 +277,11 @@ fn node(file: &Arc<dyn File>) -> Option<&Node> {
 
 impl File for Node {
     fn server(&self) -> ServerId {
-        match &lock(&self.state).at {
+        let state = lock(&self.state);
+        if let Some((server, _)) = state.seen {
+            return server;
+        }
+        match &state.at {
             At::Root | At::Own(_) => self.space.server,
             At::One(place) => place.file.server(),
             At::Union(head) => head.members[0].link.file().server(),
@@ -282,6 +290,9 @@ impl File for Node {
 
     fn qid(&self) -> Qid {
         let state = lock(&self.state);
+        if let Some((_, qid)) = state.seen {
+            return qid;
+        }
         match &state.at {
             At::Root => Qid { ty: QidType::DIR, version: 0, path: 0 },
             At::Own(own) => own.qid(),

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use fs_ninep::{Attr, DirEntry, Kind, Name, OpenFlags, Result, Walk};
+use fs_ninep::{Attr, Call, DirEntry, Kind, Name, OpenFlags, Result, Walk};
 use futures::future::poll_immediate;
 use futures::stream::{FuturesOrdered, StreamExt};
 
@@ -33,30 +33,34 @@ pub async fn walk(
     if let [only] = &head.members[..] {
         return Ok((0, space.walk_member(only, names).await?));
     }
-    let ask = |i: usize| {
-        let member = &head.members[i];
-        let question: std::pin::Pin<Box<dyn Future<Output = Result<Walk>> + Send + '_>> =
-            Box::pin(member.link.ask(space.walk_member(member, names)));
-        question
-    };
+    let asked = first(&head.members, |m| Box::pin(m.link.ask(space.walk_member(m, names)))).await;
+    asked.map_err(|refusals| verdict(&head.members, refusals, path))
+}
+
+/// The first answer by the order of the members, and whose it is; or every member's refusal. A member is asked before
+/// those in front of it have answered, but not once one of them has.
+async fn first<'a, T>(
+    members: &'a [Member],
+    ask: impl Fn(&'a Member) -> Call<'a, T>,
+) -> Result<(usize, T), Vec<fs_ninep::Error>> {
     let mut asked = FuturesOrdered::new();
-    let mut refusals = Vec::with_capacity(head.members.len());
-    for i in 0..head.members.len() {
-        asked.push_back(ask(i));
+    let mut refusals = Vec::with_capacity(members.len());
+    for member in members {
+        asked.push_back(ask(member));
         while let Some(Some(answer)) = poll_immediate(asked.next()).await {
             match answer {
-                Ok(walk) => return Ok((refusals.len(), walk)),
+                Ok(answer) => return Ok((refusals.len(), answer)),
                 Err(e) => refusals.push(e),
             }
         }
     }
     while let Some(answer) = asked.next().await {
         match answer {
-            Ok(walk) => return Ok((refusals.len(), walk)),
+            Ok(answer) => return Ok((refusals.len(), answer)),
             Err(e) => refusals.push(e),
         }
     }
-    Err(verdict(&head.members, refusals, path))
+    Err(refusals)
 }
 
 /// What it means that no member has the name.
@@ -72,21 +76,14 @@ fn verdict(members: &[Member], refusals: Vec<fs_ninep::Error>, path: &(dyn Fn() 
 /// # Errors
 /// `Silent` or the first refusal, if no member answers.
 pub async fn getattr(space: &Space, head: &Head, path: &(dyn Fn() -> String + Sync)) -> Result<Attr> {
-    let mut refusals = Vec::new();
-    for member in &head.members {
-        match member.link.ask(attr_of(space, member)).await {
-            Ok(mut attr) => {
-                if !head.members.iter().any(|m| m.flags.create) {
-                    attr.mode &= !0o222;
-                }
-                attr.nlink = 1;
-                attr.qid.version = 0;
-                return Ok(attr);
-            }
-            Err(e) => refusals.push(e),
-        }
+    let asked = first(&head.members, |m| Box::pin(m.link.ask(attr_of(space, m)))).await;
+    let (_, mut attr) = asked.map_err(|refusals| verdict(&head.members, refusals, path))?;
+    if !head.members.iter().any(|m| m.flags.create) {
+        attr.mode &= !0o222;
     }
-    Err(verdict(&head.members, refusals, path))
+    attr.nlink = 1;
+    attr.qid.version = 0;
+    Ok(attr)
 }
 
 async fn attr_of(space: &Space, member: &Member) -> Result<Attr> {

@@ -32,7 +32,7 @@ impl Node {
                 let mut entries = Vec::with_capacity(list.len());
                 for (member, entry) in list {
                     let place = self.member(&head, member);
-                    entries.push(self.entry(&place, entry));
+                    entries.push(self.told(&place, self.entry(&place, entry)));
                 }
                 Ok(listing(entries))
             }
@@ -54,6 +54,19 @@ impl Node {
             }
         }
         Ok(listing(entries))
+    }
+
+    /// An entry whose attributes a union's member told and whose file it did not: with a file to be walked to when it is
+    /// used, so that the attributes are not taken for another member's.
+    pub(super) fn told(&self, place: &Place, entry: DirEntry) -> DirEntry {
+        let path = match &entry.attr {
+            Some(_) if entry.file.is_none() => self.path.join(&entry.name, None),
+            _ => return entry,
+        };
+        let Ok(path) = path else { return entry };
+        let node = self.node(path, At::Root, false, 0);
+        lock(&node.state).seen = Some((place.file.server(), entry.qid));
+        DirEntry { file: Some(node), ..entry }
     }
 
     /// A server's entry as this name space shows it: a mount point shows what is mounted.

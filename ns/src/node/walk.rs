@@ -1,6 +1,6 @@
 //! Walking: from mount point to mount point, one call for what lies between.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use fs_ninep::{Attr, File, Kind, Name, Qid, Result, Walk};
 
@@ -185,8 +185,8 @@ impl Node {
 
     /// This node again.
     pub(super) fn same(&self) -> Arc<Node> {
-        let state = lock(&self.state);
-        self.node(self.path.clone(), state.at.clone(), state.below, state.generation)
+        let state = Mutex::new(lock(&self.state).clone());
+        Arc::new(Node { space: self.space.clone(), caller: self.caller.clone(), path: self.path.clone(), state })
     }
 
     pub(super) async fn look_down(&self, names: &[Name]) -> Result<(Arc<dyn File>, Attr)> {

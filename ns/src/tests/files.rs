@@ -191,3 +191,25 @@ async fn tables_have_limits() {
     let deep = vec![name_of("d"); PATH_DEPTH_MAX + 1];
     assert!(w.ns.root().walk(&deep).await.end.is_err());
 }
+
+#[tokio::test]
+async fn a_listing_tells_files_of_different_servers_apart() {
+    for bare in [false, true] {
+        let w = World::new(&[("a", "x=ax d/y=1"), ("b", "y=by"), ("c", "z=cz")]);
+        w.apply("bind #a /m\nbind -a #b /m\nbind #c /m/d\nbind -a #a/d /m/d").await;
+        for (_, mem) in &w.mems {
+            mem.bare.store(bare, Ordering::Relaxed);
+        }
+        for dir in ["/m", "/m/d", "/"] {
+            let open = w.file(dir).await.unwrap().open(OpenFlags::RDONLY).await.unwrap();
+            for entry in open.readdir(0, 99).await.unwrap() {
+                let path = format!("{}/{}", dir.trim_end_matches('/'), entry.name);
+                let (file, attr) = (w.file(&path).await.unwrap(), w.stat(&path).await.unwrap());
+                let told = entry.file.expect(&path);
+                assert_eq!((told.server(), told.qid(), entry.qid), (file.server(), file.qid(), file.qid()), "{path}");
+                assert!(entry.attr.is_none_or(|a| a == attr), "{path}");
+                assert_eq!(told.getattr().await.unwrap(), attr, "{path}");
+            }
+        }
+    }
+}

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -35,6 +35,8 @@ pub struct Mem {
     health: Mutex<Health>,
     epoch: AtomicU64,
     pub calls: AtomicUsize,
+    /// Listings come without files.
+    pub bare: AtomicBool,
 }
 
 pub struct MemFile {
@@ -53,6 +55,7 @@ impl Mem {
             health: Mutex::new(Health::Well),
             epoch: AtomicU64::new(0),
             calls: AtomicUsize::new(0),
+            bare: AtomicBool::new(false),
         });
         for file in files.split(' ').filter(|f| !f.is_empty()) {
             let (path, text) = file.split_once('=').unwrap_or((file, ""));
@@ -336,11 +339,12 @@ impl OpenFile for MemFile {
         Box::pin(async move {
             self.mem.turn(self.epoch).await?;
             let names = self.mem.names(self.ino, |names| Ok(names.clone()))?;
+            let bare = self.mem.bare.load(Ordering::Relaxed);
             let entry = |(i, (name, ino)): (usize, (Name, u64))| DirEntry {
                 qid: self.mem.qid(ino),
                 cookie: i as u64 + 1,
                 attr: self.mem.attr(ino).ok(),
-                file: self.step(&name).ok().map(|f| Arc::new(f) as Arc<dyn File>),
+                file: self.step(&name).ok().filter(|_| !bare).map(|f| Arc::new(f) as Arc<dyn File>),
                 name,
             };
             Ok(names.into_iter().enumerate().skip(cookie as usize).take(entries_max).map(entry).collect())

@@ -317,7 +317,7 @@ async fn compare(w: &World, model: &Model, context: &str) {
 
 #[tokio::test]
 async fn the_name_space_does_what_the_model_does() {
-    for seed in 0..200 {
+    for seed in 0..80 {
         play(seed).await;
     }
 }

@@ -186,3 +186,37 @@ async fn a_member_is_unmounted_by_any_name_it_has() {
     w.apply("unmount /n/ann/cpu /cpu").await;
     assert_eq!(w.ls("/cpu").await.unwrap(), "any me");
 }
+
+#[tokio::test]
+async fn texts_written_at_the_same_time_all_take_effect() {
+    let w = world();
+    let lines: Vec<String> = (0..20).map(|i| format!("bind #files/d /{i}\nbind -a #cpu /all")).collect();
+    let done = futures::future::join_all(lines.iter().map(|l| w.ns.apply(l))).await;
+    assert!(done.iter().all(Result::is_ok));
+    assert_eq!(w.ls("/").await.unwrap().split(' ').count(), 3 + 20 + 1);
+    assert_eq!(w.ns.text().matches("'#cpu'").count(), 20);
+}
+
+#[test]
+fn no_text_is_too_strange() {
+    let vars = std::collections::HashMap::from([("user".to_owned(), "ann".to_owned())]);
+    let pieces = [
+        "bind", "mount ", " -", "abcCf", "'", "''", "#", "$", "$user", "/", "..", ".", " ", "\t", "\n", "\0",
+        "\u{fe0f}", "x", "\r\n",
+    ];
+    let mut seed: u64 = 0x2545_f491_4f6c_dd1d;
+    for _ in 0..5_000 {
+        let mut text = String::new();
+        for _ in 0..12 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            text += pieces[(seed >> 33) as usize % pieces.len()];
+        }
+        let Ok(lines) = crate::text::parse(&text, &vars) else { continue };
+        for line in lines {
+            // A command printed is the same command.
+            let printed = crate::text::line(&line.command);
+            let again = crate::text::parse(&printed, &vars).unwrap_or_else(|e| panic!("{text:?} {printed:?}: {e}"));
+            assert_eq!(crate::text::line(&again[0].command), printed, "{text:?}");
+        }
+    }
+}
