@@ -265,12 +265,11 @@ impl Driver {
                 self.discover(info.peer_id, addr, Via::Dht);
             }
         }
-        if !last {
-            return;
-        }
         match self.queries.remove(&id) {
-            Some(Query::Bootstrap(reply)) if failed => drop(reply.send(Err(Error::NoDht))),
-            Some(Query::Bootstrap(reply) | Query::Find(reply)) => drop(reply.send(Ok(()))),
+            // Joined with the first answer; the rest of the table fills while the node is used.
+            Some(Query::Bootstrap(reply)) => drop(reply.send(if failed { Err(Error::NoDht) } else { Ok(()) })),
+            Some(Query::Find(reply)) if last => drop(reply.send(Ok(()))),
+            Some(find) => drop(self.queries.insert(id, find)),
             None => {}
         }
     }

@@ -63,6 +63,8 @@ const HEAD_START: Duration = Duration::from_millis(800);
 const PENDING_MAX: u32 = 64;
 /// Connections with one peer: both may dial at once, over TCP and QUIC.
 const PER_PEER_MAX: u32 = 8;
+/// A search of the DHT, within [`DEADLINE`] so that its outcome can still be told.
+const SEARCH: Duration = Duration::from_secs(4);
 /// Commands that wait for the driver.
 const COMMANDS_MAX: usize = 256;
 /// Events a slow reader of them may lag behind.
@@ -243,9 +245,9 @@ impl Net {
     }
 
     async fn find_addrs(&self, peer: PeerId) -> Result<Vec<String>, Error> {
-        self.ask(&format!("find {peer}"), |reply| Command::Find { peer, reply }).await?;
+        let asked = self.ask(&format!("find {peer}"), |reply| Command::Find { peer, reply }).await;
         let found = self.named(&peer);
-        if found.is_empty() { Err(Error::NotFound { peer: text(&peer) }) } else { Ok(found) }
+        if found.is_empty() { asked.and(Err(Error::NotFound { peer: text(&peer) })) } else { Ok(found) }
     }
 
     async fn join_dht(&self, text: &str) -> Result<PeerId, Error> {
@@ -406,7 +408,7 @@ fn protocols(key: &Keypair, streams: stream::Behaviour, mdns: bool, connections_
     // A ping that is late is no failure: silence is judged by the muxer, which sees every byte.
     let ping = ping::Config::new().with_interval(PING).with_timeout(Duration::from_secs(60));
     let mut dht = kad::Config::new(driver::DHT);
-    dht.set_query_timeout(DEADLINE).set_record_filtering(kad::StoreInserts::FilterBoth);
+    dht.set_query_timeout(SEARCH).set_record_filtering(kad::StoreInserts::FilterBoth);
     let dht = kad::Behaviour::with_config(id, MemoryStore::new(id), dht);
     let announce = || mdns::tokio::Behaviour::new(mdns::Config::default(), id);
     let mdns = mdns.then(announce).transpose();

@@ -47,6 +47,9 @@ pub enum Error {
     /// The saved table cannot be understood.
     #[error("{}: line {line}: {why}; it is left as it is: repair it, or move it away to begin with none", path.display())]
     Table { path: PathBuf, line: usize, why: String },
+    /// A saved address or rule that the transport does not take.
+    #[error("{}: {name}: {why}; it is left as it is: repair it, or move it away to begin with none", path.display())]
+    Address { path: PathBuf, name: String, why: String },
     /// The saved table cannot be read or written.
     #[error("{}: {why}", path.display())]
     Disk { path: PathBuf, why: String },
@@ -56,7 +59,7 @@ impl From<Error> for fs_ninep::Error {
     fn from(e: Error) -> fs_ninep::Error {
         let kind = match &e {
             Error::Verb { .. } | Error::Usage { .. } | Error::Name { .. } | Error::PeerId { .. } => Kind::Invalid,
-            Error::Own { .. } | Error::Table { .. } => Kind::Invalid,
+            Error::Own { .. } | Error::Table { .. } | Error::Address { .. } => Kind::Invalid,
             Error::Unknown { .. } | Error::Rule { .. } => Kind::NotFound,
             Error::Taken { .. } => Kind::Exists,
             Error::Full { .. } => Kind::Exhausted,

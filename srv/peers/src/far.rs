@@ -45,10 +45,25 @@ impl Root {
         Ok(attached.insert(Bound { session, file }).clone())
     }
 
+    /// Whether a session lives on which the root was attached.
+    fn is_attached(&self) -> bool {
+        // Held by somebody: an attach is under way, and a look may wait for it.
+        self.attached.try_lock().map_or(true, |a| a.as_ref().is_some_and(|b| b.session.alive()))
+    }
+
     /// Its file: dialled when it is used.
     pub(crate) fn file(self: &Arc<Root>) -> Arc<dyn File> {
         Arc::new(Far { root: self.clone(), place: Arc::new(Place::Root), bound: Mutex::new(None) })
     }
+}
+
+/// The qid of every root: the same before and after it was dialled. No server numbers a file so.
+const ROOT_QID: Qid = Qid { ty: QidType::DIR, version: 0, path: u64::MAX };
+
+/// A root as it looks while no session with the peer lives.
+fn unseen() -> Attr {
+    let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
+    Attr { qid: ROOT_QID, mode: Attr::DIR | 0o555, uid, gid, nlink: 1, blksize: 4096, ..Attr::default() }
 }
 
 /// The names walked from the root.
@@ -156,8 +171,11 @@ impl File for Far {
     }
 
     fn qid(&self) -> Qid {
-        let seen = self.lock().as_ref().map(|b| b.file.qid());
-        seen.unwrap_or(Qid { ty: QidType::DIR, version: 0, path: 0 })
+        match &*self.place {
+            Place::Root => ROOT_QID,
+            // Below the root a file was walked to, so it has been bound.
+            Place::At { .. } => self.lock().as_ref().map_or(ROOT_QID, |b| b.file.qid()),
+        }
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -176,12 +194,27 @@ impl File for Far {
         })
     }
 
+    /// Looking at a root dials nobody: `ls -l` of n/ is not held up by peers that are away.
     fn getattr(&self) -> Call<'_, Attr> {
-        forward!(self, file => file.getattr())
+        Box::pin(async move {
+            let is_root = matches!(*self.place, Place::Root);
+            if is_root && !self.root.is_attached() {
+                return Ok(unseen());
+            }
+            let Bound { session, file } = self.bind().await?;
+            let attr = file.getattr().await.map_err(|e| session.explain(e))?;
+            Ok(if is_root { Attr { qid: ROOT_QID, ..attr } } else { attr })
+        })
     }
 
     fn walk_getattr<'a>(&'a self, names: &'a [Name]) -> Call<'a, (Arc<dyn File>, Attr)> {
         Box::pin(async move {
+            if names.is_empty() {
+                let clone =
+                    Far { root: self.root.clone(), place: self.place.clone(), bound: Mutex::new(self.lock().clone()) };
+                let attr = clone.getattr().await?;
+                return Ok((Arc::new(clone) as Arc<dyn File>, attr));
+            }
             let Bound { session, file } = self.bind().await?;
             let (file, attr) = file.walk_getattr(names).await.map_err(|e| session.explain(e))?;
             Ok((self.beside(names, &session, file), attr))

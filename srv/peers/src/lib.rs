@@ -16,9 +16,9 @@ mod verbs;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
-use fs_ninep::{Call, Client, File, PeerEvent, PeerId, Remote, Result, Transport, Tree};
+use fs_ninep::{Call, Caller, Client, File, PeerEvent, PeerId, Remote, Result, Transport, Tree};
 use fs_tree::Events;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -54,6 +54,7 @@ pub(crate) struct Inner {
     path: PathBuf,
     table: Mutex<Table>,
     peers: Mutex<HashMap<PeerId, Arc<Peer>>>,
+    own: OnceLock<Arc<dyn Tree>>,
     pub(crate) events: Events,
     pub(crate) writing: tokio::sync::Mutex<()>,
 }
@@ -65,11 +66,13 @@ impl Peers {
     pub fn new(transport: Arc<dyn Transport>, config: Config) -> Result<Arc<Peers>> {
         let table = Table::load(&config.path)?;
         if !table.filters.is_empty() {
-            transport.filter(&table.filters)?;
+            let bad = |e| Error::Address { path: config.path.clone(), name: "filter".into(), why: format!("{e}") };
+            transport.filter(&table.filters).map_err(bad)?;
         }
-        for entry in table.names.values() {
+        for (name, entry) in &table.names {
             for addr in entry.addrs.iter().rev() {
-                transport.learn(&entry.peer, addr)?;
+                let bad = |e| Error::Address { path: config.path.clone(), name: name.clone(), why: format!("{e}") };
+                transport.learn(&entry.peer, addr).map_err(bad)?;
             }
         }
         let inner = Arc::new_cyclic(|me| Inner {
@@ -78,6 +81,7 @@ impl Peers {
             path: config.path,
             table: Mutex::new(table),
             peers: Mutex::default(),
+            own: OnceLock::new(),
             events: Events::new(),
             writing: tokio::sync::Mutex::new(()),
         });
@@ -97,6 +101,12 @@ impl Peers {
         self.names.clone()
     }
 
+    /// Sets what this node shows others: an attach to its own id gets that, as its own peer. A capability of this node
+    /// is then good on this node too. Set once; a second is ignored.
+    pub fn show(&self, tree: Arc<dyn Tree>) {
+        let _ = self.inner.own.set(tree);
+    }
+
     /// The peer of a name or of a peer id's text.
     pub fn lookup(&self, name: &str) -> Option<PeerId> {
         self.inner.resolve(name).ok()
@@ -111,6 +121,10 @@ impl Peers {
 impl Remote for Peers {
     fn attach<'a>(&'a self, peer: &'a PeerId, aname: &'a str) -> Call<'a, Arc<dyn File>> {
         Box::pin(async move {
+            if *peer == self.inner.transport.id() {
+                let own = self.inner.own.get().ok_or_else(|| Error::Own { what: peer.to_string() })?;
+                return own.attach(&Caller::peer(peer.clone()), aname).await;
+            }
             let root = Root::new(self.inner.me.clone(), peer.clone(), aname.into());
             root.attach().await?;
             Ok(root.file())

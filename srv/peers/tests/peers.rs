@@ -307,8 +307,12 @@ async fn dial_names_a_peer_and_its_tree_is_there() {
     assert!(cat(&rig.tree, "ann/status").await.unwrap().starts_with("idle "));
 
     assert_eq!(ls(&rig.names, "").await.unwrap(), ["ann"]);
-    assert_eq!(rig.pipes.opens(), 0, "listing n/ dials nobody");
+    let ann = walk(&rig.names, "ann").await.unwrap();
+    let before = ann.getattr().await.unwrap();
+    assert!(before.is_dir());
+    assert_eq!(rig.pipes.opens(), 0, "listing n/, even with attributes, dials nobody");
     assert_eq!(ls(&rig.names, "ann").await.unwrap(), ["word", "live", "sub"]);
+    assert_eq!((ann.getattr().await.unwrap().qid, ann.qid()), (before.qid, before.qid), "the same directory as before");
     assert_eq!(cat(&rig.names, "ann/sub/deep").await.unwrap(), "hello");
     assert!(cat(&rig.tree, "ann/status").await.unwrap().starts_with("connected "));
     assert_eq!(rig.peers.lookup("ann"), Some(PeerId::new(ANN)));
@@ -565,7 +569,7 @@ async fn a_walk_with_its_attributes_is_one_trip() {
     let rig = rig("hello").await;
     write(&rig.tree, "ctl", &format!("dial pipe/p2p/{ANN} ann\n")).await.unwrap();
     let ann = walk(&rig.names, "ann").await.unwrap();
-    ann.getattr().await.unwrap();
+    ls(&rig.names, "ann").await.unwrap();
     for (path, size) in [("word", 5), ("sub/deep", 5), ("sub", 0)] {
         let before = rig.pipes.trips();
         let (file, attr) = ann.walk_getattr(&Name::path(path).unwrap()).await.unwrap();
@@ -581,6 +585,9 @@ async fn a_service_attaches_by_peer_and_aname() {
     let root = rig.peers.attach(&ann, "").await.unwrap();
     assert_eq!(cat(&root, "word").await.unwrap(), "hello");
     assert_eq!(rig.peers.attach(&ann, "cap/1#x").await.err().unwrap().kind(), Kind::NotFound);
+    assert_eq!(rig.peers.attach(&PeerId::new(ME), "").await.err().unwrap().kind(), Kind::Invalid);
+    rig.peers.show(demo("own"));
+    assert_eq!(cat(&rig.peers.attach(&PeerId::new(ME), "").await.unwrap(), "word").await.unwrap(), "own");
     let (opens, nobody) = (rig.pipes.opens(), PeerId::new("12D3KooWLostLostLostLostLostLostLostLostLostLostLost"));
     assert_eq!(opens, 1);
     assert_eq!(rig.peers.attach(&nobody, "").await.err().unwrap().kind(), Kind::Unreachable);
