@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::home::Home;
-use crate::{Error, completions, doctor, tour, umount};
+use crate::{Error, bind, completions, cpu, doctor, import, mount, node, ns, tour, umount, unmount};
 
 /// Mount the name space, run the node, and shorthands for writing its files
 ///
@@ -23,7 +24,14 @@ pub struct Ipos {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Mount(mount::MountVerb),
+    Node(node::NodeVerb),
     Umount(umount::Umount),
+    Bind(bind::Bind),
+    Unmount(unmount::Unmount),
+    Ns(ns::Ns),
+    Import(import::Import),
+    Cpu(cpu::Cpu),
     Doctor(doctor::Doctor),
     Tour(tour::Tour),
     Completions(completions::Completions),
@@ -37,12 +45,27 @@ impl Ipos {
 
     fn run(self) -> Result<ExitCode, Error> {
         match &self.verb {
+            Verb::Mount(v) => v.run(&self.home("mount")?),
+            Verb::Node(v) => v.run(&self.home("node")?),
             Verb::Umount(v) => v.run(&self.home("umount")?),
+            Verb::Bind(v) => v.run(&self.home("bind")?),
+            Verb::Unmount(v) => v.run(&self.home("unmount")?),
+            Verb::Ns(v) => v.run(&self.home("ns")?),
+            Verb::Import(v) => v.run(&self.home("import")?),
+            Verb::Cpu(v) => v.run(&self.home("cpu")?),
             Verb::Doctor(v) => v.run(&self.home("doctor")?),
             Verb::Tour(v) => v.run(),
             Verb::Completions(v) => v.run(&mut Ipos::command()),
         }
     }
+}
+
+/// Runs one verb's work on a runtime of its own.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::part("runtime"))?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
 }
 
 /// Reads the command line and obeys it. Results go to standard output, all else to standard error as `ipos: TEXT`.

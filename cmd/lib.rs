@@ -5,14 +5,22 @@
 pub mod tour;
 pub mod transcript;
 
+mod bind;
 mod completions;
 mod config;
+mod cpu;
 mod doctor;
 mod error;
 mod home;
+mod import;
 mod ipos;
+mod mount;
+mod node;
+mod ns;
 mod place;
+mod session;
 mod umount;
+mod unmount;
 
 pub use error::Error;
 pub use ipos::{Ipos, main};

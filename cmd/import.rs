@@ -1,0 +1,37 @@
+//! `ipos import NODE:TREE [DIR]`.
+
+use std::process::ExitCode;
+
+use fs_tree::quote;
+
+use crate::Error;
+use crate::bind::Order;
+use crate::home::Home;
+use crate::ipos::block_on;
+use crate::session::Session;
+
+/// Make a tree of another node appear in the name space
+///
+/// Writes a bind line to the file ns, as: echo bind /n/ann/cpu /cpu > /n/ipos/ns
+#[derive(Debug, clap::Args)]
+pub(crate) struct Import {
+    #[command(flatten)]
+    order: Order,
+    /// The node, by name or peer id, and the tree of it that is wanted
+    #[arg(value_name = "NODE:TREE")]
+    from: String,
+    /// Where it is to appear, from the root of the name space [default: /TREE]
+    dir: Option<String>,
+}
+
+impl Import {
+    pub(crate) fn run(&self, home: &Home) -> Result<ExitCode, Error> {
+        let (node, tree) = self.from.split_once(':').unwrap_or((&self.from, ""));
+        let tree = tree.trim_matches('/');
+        let dir = self.dir.clone().unwrap_or_else(|| format!("/{tree}"));
+        let from = format!("/n/{node}/{tree}");
+        let line = format!("bind {}{} {}", self.order.word(false), quote(from.trim_end_matches('/')), quote(&dir));
+        block_on(async { Session::open(home).await?.write("/ns", &line).await })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

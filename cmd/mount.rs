@@ -1,0 +1,75 @@
+//! `ipos mount [DIR]`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use ::mount::{Mount, Options};
+use fs_ninep::File;
+use tokio::sync::watch;
+
+use crate::home::Home;
+use crate::ipos::block_on;
+use crate::node::{End, Node, Settings, ready};
+use crate::session::Session;
+use crate::{Error, place};
+
+/// Mount the name space
+///
+/// Attaches to the node that runs on the state directory, else is that node too. Prints the path once it can be used, and stays until it is unmounted, or until SIGINT or SIGTERM.
+#[derive(Debug, clap::Args)]
+pub(crate) struct MountVerb {
+    #[command(flatten)]
+    settings: Settings,
+    /// Where to mount [default: the configuration's, else /n/ipos, else ~/n/ipos]
+    dir: Option<PathBuf>,
+}
+
+impl MountVerb {
+    pub(crate) fn run(&self, home: &Home) -> Result<ExitCode, Error> {
+        let config = self.settings.config(home)?;
+        let dir = place::choose(self.dir.as_deref(), &config)?;
+        block_on(async {
+            let mut end = End::new()?;
+            match Node::start(home, &config).await {
+                Ok(node) => {
+                    node.mounted(&dir);
+                    let (root, changes) = node.name_space();
+                    let done = serve(root, changes, &dir, &mut end, std::future::pending()).await;
+                    node.stop().await;
+                    done
+                }
+                Err(Error::Taken { .. }) if !self.settings.given() => {
+                    let session = Session::open(home).await?;
+                    let changes = session.changes().await?;
+                    serve(session.root(), changes, &dir, &mut end, session.closed()).await
+                }
+                Err(e) => Err(e),
+            }
+        })
+    }
+}
+
+/// Shows `root` at `dir` until it is unmounted, this process is told to end, or `lost` says that the node is gone.
+async fn serve(
+    root: Arc<dyn File>,
+    changes: watch::Receiver<u64>,
+    dir: &Path,
+    end: &mut End,
+    lost: impl Future<Output = fs_ninep::Error>,
+) -> Result<ExitCode, Error> {
+    if !place::dead(dir) {
+        std::fs::create_dir_all(dir).map_err(Error::system(dir, "cannot be made"))?;
+    }
+    let mount = Mount::start(root, dir, Options { changes: Some(changes), ..Options::default() })
+        .map_err(Error::part("mount"))?;
+    println!("{}", dir.display());
+    ready();
+    let outcome = tokio::select! {
+        () = end.wait() => Ok(ExitCode::SUCCESS),
+        _ = mount.done() => return Ok(ExitCode::SUCCESS),
+        why = lost => Err(Error::Refused { path: "the node that was mounted".into(), why }),
+    };
+    mount.unmount().await.map_err(Error::part("mount"))?;
+    outcome
+}

@@ -1,0 +1,280 @@
+//! The node: a list, each line of which builds one part and hands it on. `ipos node` runs it alone, `ipos mount` with a
+//! mount.
+//!
+//! One runtime of one thread carries everything: a call between two nodes costs each of them one wake-up.
+
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock, Weak};
+
+use fs_ninep::{Call, Caller, File, Kind, Limits, PeerId, Remote, Transport, Tree, listen_unix, serve};
+use nix::unistd::geteuid;
+use ns::{Namespace, Resolve, redact};
+use srv_export::Exports;
+use srv_keys::Keys;
+use srv_net::{Incoming, Net};
+use srv_peers::Peers;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::Error;
+use crate::config::Config;
+use crate::home::{Hold, Home};
+use crate::ipos::block_on;
+
+/// Run the node without a mount
+///
+/// Prints the multiaddrs it can be dialled at once it is ready, and runs until SIGINT or SIGTERM.
+#[derive(Debug, clap::Args)]
+#[command(name = "node")]
+pub(crate) struct NodeVerb {
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+/// Connections of peers that are served at once; one more is reset.
+const SESSIONS_MAX: usize = 1024;
+
+/// What the command line sets in place of the configuration.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Settings {
+    /// The node's own name [default: the configuration's, else the end of its peer id]
+    #[arg(long)]
+    name: Option<String>,
+    /// Listen there; may be repeated [default: the configuration's list, else TCP and QUIC on free ports]
+    #[arg(long, value_name = "MULTIADDR")]
+    listen: Vec<String>,
+}
+
+impl Settings {
+    /// The configuration of `home` with these in place of what it sets.
+    pub(crate) fn config(&self, home: &Home) -> Result<Config, Error> {
+        Config::read(&home.config())?.with(self.name.as_deref(), &self.listen)
+    }
+
+    /// Whether any is given: a node that runs already takes none.
+    pub(crate) fn given(&self) -> bool {
+        self.name.is_some() || !self.listen.is_empty()
+    }
+}
+
+impl NodeVerb {
+    pub(crate) fn run(&self, home: &Home) -> Result<ExitCode, Error> {
+        let config = self.settings.config(home)?;
+        block_on(async {
+            let mut end = End::new()?;
+            let node = Node::start(home, &config).await?;
+            node.addrs().iter().for_each(|a| println!("{a}"));
+            ready();
+            end.wait().await;
+            node.stop().await;
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+}
+
+/// SIGINT and SIGTERM, from the moment this is made.
+pub(crate) struct End {
+    int: Signal,
+    term: Signal,
+}
+
+impl End {
+    pub(crate) fn new() -> Result<End, Error> {
+        let listen = |kind| signal(kind).map_err(Error::part("signals"));
+        Ok(End { int: listen(SignalKind::interrupt())?, term: listen(SignalKind::terminate())? })
+    }
+
+    pub(crate) async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.int.recv() => {}
+            _ = self.term.recv() => {}
+        }
+    }
+}
+
+/// Tells the service manager, where one started this process, that it is ready: sd_notify(3), whose socket may be a path or,
+/// beginning with `@`, an abstract name.
+pub(crate) fn ready() {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let told = UnixDatagram::unbound().and_then(|socket| match path.as_bytes().strip_prefix(b"@") {
+        Some(name) => socket.send_to_addr(b"READY=1", &SocketAddr::from_abstract_name(name)?),
+        None => socket.send_to(b"READY=1", &path),
+    });
+    if let Err(e) = told {
+        eprintln!("ipos: {}: {e}", path.display());
+    }
+}
+
+/// A running node. [`Node::stop`] ends it.
+pub(crate) struct Node {
+    _hold: Hold,
+    home: Home,
+    net: Arc<Net>,
+    exports: Arc<Exports>,
+    ns: Arc<Namespace>,
+    tasks: JoinSet<()>,
+}
+
+impl Node {
+    /// Builds every part and joins them.
+    /// # Errors
+    /// `Taken` where another process runs a node on `home`; the first part that would not start.
+    pub(crate) async fn start(home: &Home, config: &Config) -> Result<Node, Error> {
+        let hold = home.hold()?;
+        let keys = Keys::open(&home.keys()).map_err(Error::part("keys"))?;
+        let (net, incoming) = Net::start(network(config, &keys)).await.map_err(Error::part("net"))?;
+        let peers = srv_peers::Config { path: home.path().join("peers") };
+        let peers = Peers::new(net.clone(), peers).map_err(Error::part("peers"))?;
+        let remote = Arc::new(Reach { own: keys.peer_id(), exports: OnceLock::new(), peers: peers.clone() });
+        let exports = Exports::new(vec![], grants(home, remote.clone())).map_err(Error::part("export"))?;
+        remote.close(&exports);
+        let devices =
+            [("keys", keys.tree()), ("peers", peers.tree()), ("n", peers.names()), ("export", exports.tree())];
+        let ns = name_space(home, &devices, remote).await?;
+        let mut tasks = JoinSet::new();
+        let socket = listen_unix(&home.socket(), ns.clone(), geteuid().as_raw(), Limits::default());
+        let socket = socket.map_err(Error::part("9p.sock"))?;
+        tasks.spawn(async { socket.await.unwrap_or_else(|e| eprintln!("ipos: 9p.sock: {e}")) });
+        tasks.spawn(answer(incoming, exports.outside()));
+        Ok(Node { _hold: hold, home: home.clone(), net, exports, ns, tasks })
+    }
+
+    /// The root of the owner's name space, and word of its changes.
+    pub(crate) fn name_space(&self) -> (Arc<dyn File>, watch::Receiver<u64>) {
+        (self.ns.root(), self.ns.changes())
+    }
+
+    /// Its name space is mounted at `dir` from now on: no directory in it is shown to others.
+    pub(crate) fn mounted(&self, dir: &Path) {
+        self.exports.mounted(dir);
+    }
+
+    /// The addresses the node can be dialled at.
+    pub(crate) fn addrs(&self) -> Vec<String> {
+        self.net.addrs()
+    }
+
+    /// Ends it: no more callers, then what they may have left.
+    pub(crate) async fn stop(mut self) {
+        self.tasks.shutdown().await;
+        let _never_there = std::fs::remove_file(self.home.socket());
+    }
+}
+
+/// Serves what was granted to whoever connects.
+async fn answer(mut incoming: Incoming, outside: Arc<dyn Tree>) {
+    let room = Arc::new(Semaphore::new(SESSIONS_MAX));
+    let mut sessions = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(_) = sessions.join_next() => {}
+            next = incoming.next() => match (next, room.clone().try_acquire_owned()) {
+                (None, _) => return,
+                // Dropped, the stream is reset: the peer hears of it at once.
+                (Some(_), Err(_)) => {}
+                (Some((peer, stream)), Ok(permit)) => {
+                    let outside = outside.clone();
+                    sessions.spawn(async move {
+                        // How a peer's connection ended is the peer's affair.
+                        let _ = serve(stream, outside, Caller::peer(peer), Limits::default()).await;
+                        drop(permit);
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Every node by its id: the others over the sessions with them, this one without a session, so that a job here may use
+/// a capability made here.
+struct Reach {
+    own: PeerId,
+    exports: OnceLock<Weak<Exports>>,
+    peers: Arc<Peers>,
+}
+
+impl Reach {
+    fn close(&self, exports: &Arc<Exports>) {
+        let _once = self.exports.set(Arc::downgrade(exports));
+    }
+}
+
+impl Remote for Reach {
+    fn attach<'a>(&'a self, peer: &'a PeerId, aname: &'a str) -> Call<'a, Arc<dyn File>> {
+        if *peer != self.own {
+            return self.peers.attach(peer, aname);
+        }
+        Box::pin(async move {
+            let exports = self.exports.get().and_then(Weak::upgrade).ok_or(Kind::Unreachable)?;
+            exports.outside().attach(&Caller::peer(self.own.clone()), aname).await
+        })
+    }
+}
+
+fn grants(home: &Home, reach: Arc<Reach>) -> srv_export::Config {
+    srv_export::Config {
+        id: reach.own.clone(),
+        file: home.path().join("export"),
+        names: Arc::new(move |name| reach.peers.lookup(name)),
+        home: home.path().to_owned(),
+        mounts: Vec::new(),
+    }
+}
+
+fn network(config: &Config, keys: &Keys) -> srv_net::Config {
+    let Config { listen, bootstrap, mdns, .. } = config.clone();
+    srv_net::Config { listen, bootstrap, mdns, ..srv_net::Config::new(*keys.seed()) }
+}
+
+/// Each device at its own name, then what the user wrote.
+async fn name_space(
+    home: &Home,
+    devices: &[(&str, Arc<dyn Tree>)],
+    remote: Arc<dyn Remote>,
+) -> Result<Arc<Namespace>, Error> {
+    let owner = Caller::owner(geteuid().as_raw());
+    let mut roots = Vec::new();
+    for (name, tree) in devices {
+        roots.push(((*name).to_owned(), tree.attach(&owner, "").await.map_err(Error::part("name space"))?));
+    }
+    let ns = Namespace::new(roots, Arc::new(Sources { remote }));
+    let own: String = devices.iter().map(|(name, _)| format!("bind '#{name}' /{name}\n")).collect();
+    ns.apply(&own).await.map_err(Error::part("name space"))?;
+    let path = home.namespace();
+    match std::fs::read_to_string(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        text => {
+            let text = text.map_err(Error::system(&path, "cannot be read"))?;
+            let refused = |why| Error::Refused { path: path.display().to_string(), why };
+            ns.apply(&text).await.map_err(refused)?;
+        }
+    }
+    Ok(ns)
+}
+
+/// What the word after `mount` means: a capability, `ipos:PEER/M#SECRET`, on whatever node made it.
+struct Sources {
+    remote: Arc<dyn Remote>,
+}
+
+impl Resolve for Sources {
+    fn mount<'a>(&'a self, source: &'a str, _spec: &'a str) -> Call<'a, Arc<dyn File>> {
+        Box::pin(async move {
+            let parts = source.strip_prefix("ipos:").and_then(|s| s.split_once('/'));
+            let Some((peer, rest)) = parts.filter(|(_, rest)| rest.contains('#')) else {
+                let text = format!(
+                    "{}: not a capability; those begin with ipos: and are read from export/M/cap",
+                    redact(source)
+                );
+                return Err(fs_ninep::Error::new(Kind::Invalid, text));
+            };
+            self.remote.attach(&PeerId::new(peer), &format!("cap/{rest}")).await
+        })
+    }
+}
