@@ -5,7 +5,12 @@ use std::fs;
 use std::path::Path;
 
 use clap::CommandFactory;
+use fs_tree::paths;
 use ipos::Ipos;
+
+use crate::Verdict;
+
+tests!(every_tree_is_its_synopsis, every_option_is_in_the_manual_and_no_other, every_page_has_its_sections_in_order);
 
 fn page(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("man").join(name);
@@ -36,8 +41,7 @@ fn options_of(command: &clap::Command, global: bool) -> BTreeSet<String> {
     args.flat_map(named).filter(|o| !["-h", "--help", "-V", "--version"].contains(&o.as_str())).collect()
 }
 
-#[test]
-fn every_option_is_in_the_manual_and_no_other() {
+fn every_option_is_in_the_manual_and_no_other() -> Verdict {
     let ipos = Ipos::command();
     let mut told = options_told(&page("man1/ipos.1"));
     assert!(["-h", "--help", "-V", "--version"].iter().all(|o| told.remove(*o)));
@@ -50,10 +54,10 @@ fn every_option_is_in_the_manual_and_no_other() {
         let told = options_told(&page(&format!("man{section}/ipos-{name}.{section}")));
         assert_eq!(told, options_of(verb, false), "{name}");
     }
+    Verdict::Passed
 }
 
-#[test]
-fn every_page_has_its_sections_in_order() {
+fn every_page_has_its_sections_in_order() -> Verdict {
     const ORDER: &[&str] = &[
         "NAME",
         "SYNOPSIS",
@@ -67,7 +71,8 @@ fn every_page_has_its_sections_in_order() {
         "SEE ALSO",
         "BUGS",
     ];
-    const MUST: &[&str] = &["NAME", "SYNOPSIS", "DESCRIPTION", "EXAMPLES", "DIAGNOSTICS", "SOURCE", "SEE ALSO", "BUGS"];
+    // A page on a format, or on what has no tree of its own, may do without a synopsis.
+    const MUST: &[&str] = &["NAME", "DESCRIPTION", "EXAMPLES", "DIAGNOSTICS", "SOURCE", "SEE ALSO", "BUGS"];
     let man = Path::new(env!("CARGO_MANIFEST_DIR")).join("man");
     let mut pages = 0;
     for section in fs::read_dir(man).unwrap() {
@@ -84,4 +89,21 @@ fn every_page_has_its_sections_in_order() {
         }
     }
     assert!(pages > 12, "{pages} pages");
+    Verdict::Passed
+}
+
+#[track_caller]
+fn same_tree(name: &str, trees: &[Vec<String>]) {
+    let text = page(&format!("man4/{name}.4"));
+    let synopsis = text.split(".Sh ").find_map(|s| s.strip_prefix("SYNOPSIS")).unwrap_or_else(|| panic!("{name}(4)"));
+    let told: Vec<&str> = synopsis.lines().filter_map(|l| l.strip_prefix(".It Pa ")).collect();
+    assert_eq!(told, trees.concat(), "SYNOPSIS of {name}(4)");
+}
+
+fn every_tree_is_its_synopsis() -> Verdict {
+    same_tree("keys", &[paths(srv_keys::TREE)]);
+    same_tree("peers", &[paths(srv_peers::TREE), paths(srv_peers::NAMES)]);
+    same_tree("export", &[paths(srv_export::TREE)]);
+    same_tree("ns", &[paths(ns::TREE)]);
+    Verdict::Passed
 }
