@@ -57,15 +57,15 @@ pub enum Error {
         /// As written.
         path: String,
     },
-    /// What is to be bound could not be found or asked.
+    /// A file that a line names could not be found or asked.
     #[error("{path}: {why}")]
-    New {
+    File {
         /// As written, secrets hidden.
         path: String,
         /// What its server said.
         why: fs_ninep::Error,
     },
-    /// What is to be bound over could not be found or asked.
+    /// What is to be bound over is not there.
     #[error(
         "{path}: {why}; only a name directly in / is made by a bind: bind over a name that exists, or over /{last}"
     )]
@@ -243,7 +243,7 @@ impl Error {
                 Kind::Invalid
             }
             E::OldDevice { .. } | E::FileUnion { .. } | E::CreateUnion { .. } | E::Root => Kind::Invalid,
-            E::Path { why, .. } | E::New { why, .. } | E::Old { why, .. } => why.kind(),
+            E::Path { why, .. } | E::File { why, .. } | E::Old { why, .. } => why.kind(),
             E::Device { .. } | E::NotBound { .. } | E::NoMember { .. } | E::Name { .. } | E::Gone { .. } => {
                 Kind::NotFound
             }

@@ -120,6 +120,7 @@ async fn lines_that_make_no_sense_are_refused_by_number_and_nothing_is_done() {
             Kind::NotFound,
             "ns line 1: /n/bob/cup: file does not exist; only a name directly in / is made by a bind: bind over a name that exists, or over /cup",
         ),
+        ("bind #cpu /n/ann/cpu/ann/info/x", Kind::NotDir, "ns line 1: /n/ann/cpu/ann/info/x: not a directory"),
         ("bind #cpu /c\nclear\nbind #cpu /n\nunmount /c", Kind::NotFound, "ns line 4: /c: nothing is bound there"),
         ("bind -a #cpu /n/ann\nunmount /n", Kind::Busy, "ns line 2: /n: /n/ann is bound below it; unmount that first"),
         ("bind -a #cpu /n/ann\nbind #cpu /n", Kind::Busy, "ns line 2: /n: /n/ann is bound below it"),
