@@ -14,6 +14,8 @@ pub const MINOR: u32 = 45;
 pub const MINOR_MIN: u32 = 28;
 /// The minor that has [`NOTIFY_INC_EPOCH`] (Linux 6.16).
 pub const MINOR_EPOCH: u32 = 44;
+/// The minor that has [`EXPIRE_ONLY`] (Linux 6.2).
+pub const MINOR_EXPIRE: u32 = 38;
 /// The node id of the root.
 pub const ROOT: u64 = 1;
 /// The largest write, in bytes: 256 pages, the most a kernel gives without a sysctl.
@@ -84,6 +86,9 @@ pub mod fopen {
 pub const NOTIFY_INC_EPOCH: i32 = 8;
 /// Notification: one name is to be looked up anew.
 pub const NOTIFY_INVAL_ENTRY: i32 = 3;
+
+/// Of an INVAL_ENTRY: the name is looked up anew, and what is mounted below it stays.
+pub const EXPIRE_ONLY: u32 = 1;
 
 /// Length of a request's header.
 const HEADER: usize = 40;
@@ -550,10 +555,10 @@ pub fn out_header(len: usize, error: i32, unique: u64) -> [u8; 16] {
 }
 
 /// `fuse_notify_inval_entry_out` and its name.
-pub fn inval_entry(parent: u64, name: &[u8]) -> Vec<u8> {
+pub fn inval_entry(parent: u64, name: &[u8], flags: u32) -> Vec<u8> {
     let mut out = parent.to_ne_bytes().to_vec();
     out.extend_from_slice(&(name.len() as u32).to_ne_bytes());
-    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&flags.to_ne_bytes());
     out.extend_from_slice(name);
     out.push(0);
     out

@@ -15,8 +15,7 @@ mod point;
 mod session;
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::{Arc, Weak, mpsc};
 use std::time::Duration;
 
 use fs_ninep::File;
@@ -83,12 +82,13 @@ impl Mount {
         let (tell, ended) = watch::channel(false);
         let answer_within = options.answer_within.or_else(kernel_limit);
         let session = Session::new(device, root, Config { changes: options.changes.clone(), answer_within, minor });
-        if let Some(changes) = options.changes {
-            tokio::spawn(follow(Arc::downgrade(&session), changes, ended.clone()));
-        }
+        let follower = options.changes.map(|changes| tokio::spawn(follow(Arc::downgrade(&session), changes)));
+        let left = point.clone();
         tokio::spawn(async move {
-            // Either the mount is gone or the device failed; what is left to do is the same.
+            // The mount is gone; or the connection is, by an abort or a fault of the device, and then its mount is dead.
             let _ = session.serve(options.spin).await;
+            follower.inspect(|f| f.abort());
+            let _ = tokio::task::spawn_blocking(move || left.detach()).await;
             let _ = tell.send(true);
         });
         Ok(Mount { point, ended })
@@ -133,18 +133,11 @@ impl Drop for Mount {
 }
 
 /// Tells the kernel of changes that no request through this mount brought about.
-async fn follow(
-    session: std::sync::Weak<Session>,
-    mut changes: watch::Receiver<u64>,
-    mut ended: watch::Receiver<bool>,
-) {
-    loop {
-        tokio::select! {
-            changed = changes.changed() => match (changed, session.upgrade()) {
-                (Ok(()), Some(session)) => session.renew(),
-                _ => return,
-            },
-            _ = ended.wait_for(|ended| *ended) => return,
+async fn follow(session: Weak<Session>, mut changes: watch::Receiver<u64>) {
+    while changes.changed().await.is_ok() {
+        match session.upgrade() {
+            Some(session) => session.settle().await,
+            None => return,
         }
     }
 }

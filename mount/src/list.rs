@@ -112,6 +112,6 @@ fn found(
 ) -> (u64, Option<Fields>) {
     let server = file.as_ref().unwrap_or(dir).server();
     let number = ino((server, attr.qid.path));
-    let id = s.nodes().intern(node, Found { name: e.name.clone(), server, qid: attr.qid, file });
+    let id = s.nodes().intern(node, Found { name: e.name.clone(), server, qid: attr.qid, size: attr.size, file });
     (number, Some(Fields::entry(id, Valid::of(attr.qid), number, attr)))
 }

@@ -6,15 +6,19 @@
 //! identity in both cases: `find` sees a loop for what it is. Ids are never used twice.
 //!
 //! The kernel counts its references (`nlookup`) and says when it drops them; a node also lives while it has children.
-//! A node's file may be missing, when a directory listing told everything but the handle; it is walked to on first use.
+//! A node's file may be missing, when a directory listing told everything but the handle, or when more than
+//! [`HANDLES_MAX`] have been used since: it is walked to on use. What is open keeps its handle, for its name may go.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use fs_ninep::{File, Name, Qid, ServerId};
 
 use crate::abi::ROOT;
+
+/// Handles kept of files that are not open: each may be a fid on another machine.
+pub const HANDLES_MAX: usize = 4096;
 
 /// A file's identity: server and qid path.
 pub type Identity = (ServerId, u64);
@@ -28,7 +32,9 @@ struct Node {
     epoch: u64,
     nlookup: u64,
     children: u64,
+    opens: u64,
     opened: Option<[u32; 2]>,
+    size: u64,
 }
 
 impl Node {
@@ -45,6 +51,8 @@ pub struct Found {
     pub server: ServerId,
     /// Its qid.
     pub qid: Qid,
+    /// Its size, in bytes.
+    pub size: u64,
     /// Its handle, where there is one.
     pub file: Option<Arc<dyn File>>,
 }
@@ -62,6 +70,8 @@ pub struct Nodes {
     nodes: HashMap<u64, Node>,
     paths: HashMap<(u64, Name), u64>,
     plain: HashMap<Identity, u64>,
+    /// Nodes that were given a handle, the oldest first.
+    handles: VecDeque<u64>,
     last: u64,
     epoch: u64,
 }
@@ -79,12 +89,15 @@ impl Nodes {
             epoch: 0,
             nlookup: 1,
             children: 0,
+            opens: 0,
             opened: None,
+            size: 0,
         };
         Nodes {
             nodes: HashMap::from([(ROOT, node)]),
             paths: HashMap::new(),
             plain: HashMap::new(),
+            handles: VecDeque::new(),
             last: ROOT,
             epoch: 0,
         }
@@ -113,13 +126,13 @@ impl Nodes {
     /// A walk to `id` arrived at `file`. False where another file than the node's stands there now: a directory is
     /// whatever stands at its path, but a file's node must not change under those who have it open.
     pub fn arrived(&mut self, id: u64, file: &Arc<dyn File>) -> bool {
-        let epoch = self.epoch;
         let Some(node) = self.nodes.get_mut(&id) else { return false };
         let (qid, identity) = (file.qid(), (file.server(), file.qid().path));
         if node.identity != identity && !(node.qid.is_dir() && qid.is_dir()) {
             return false;
         }
-        (node.identity, node.qid, node.file, node.epoch) = (identity, qid, Some(file.clone()), epoch);
+        (node.identity, node.qid) = (identity, qid);
+        self.handle(id, file.clone());
         true
     }
 
@@ -135,15 +148,33 @@ impl Nodes {
         });
         let id = known.unwrap_or_else(|| self.insert(parent, &place.1, identity, found.qid));
         self.place(id, place);
-        let epoch = self.epoch;
         if let Some(node) = self.nodes.get_mut(&id) {
             node.nlookup += 1;
-            node.qid = found.qid;
-            if found.file.is_some() {
-                (node.file, node.epoch) = (found.file, epoch);
-            }
+            (node.qid, node.size) = (found.qid, found.size);
+        }
+        if let Some(file) = found.file {
+            self.handle(id, file);
         }
         id
+    }
+
+    /// Gives `id` its handle, and takes it from the one that has had its own for longest.
+    fn handle(&mut self, id: u64, file: Arc<dyn File>) {
+        let epoch = self.epoch;
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        node.epoch = epoch;
+        if node.file.replace(file).is_none() {
+            self.handles.push_back(id);
+        }
+        // Those that are open go to the end; if all are, there are as many as files open.
+        for _ in HANDLES_MAX..self.handles.len().min(HANDLES_MAX + 8) {
+            let Some(oldest) = self.handles.pop_front() else { return };
+            match self.nodes.get_mut(&oldest) {
+                Some(node) if node.opens > 0 => self.handles.push_back(oldest),
+                Some(node) => node.file = None,
+                None => {}
+            }
+        }
     }
 
     fn insert(&mut self, parent: u64, name: &Name, identity: Identity, qid: Qid) -> u64 {
@@ -157,7 +188,9 @@ impl Nodes {
             epoch: self.epoch,
             nlookup: 0,
             children: 0,
+            opens: 0,
             opened: None,
+            size: 0,
         };
         if node.plain() {
             self.plain.insert(identity, self.last);
@@ -241,21 +274,34 @@ impl Nodes {
         }
     }
 
-    /// The attributes of `id` were seen, with this qid.
-    pub fn seen(&mut self, id: u64, qid: Qid) {
+    /// The attributes of `id` were seen, with this qid and size.
+    pub fn seen(&mut self, id: u64, qid: Qid, size: u64) {
         if let Some(node) = self.nodes.get_mut(&id)
             && node.identity.1 == qid.path
         {
-            node.qid.version = qid.version;
+            (node.qid.version, node.size) = (qid.version, size);
         }
+    }
+
+    /// The size of `id`, as the kernel was last told.
+    pub fn size(&self, id: u64) -> u64 {
+        self.nodes.get(&id).map_or(0, |node| node.size)
     }
 
     /// `id` was opened, and its server now calls its version `version`. True if what the kernel cached of it at the
     /// last opening is still good.
     pub fn opened(&mut self, id: u64, version: u32) -> bool {
         let Some(node) = self.nodes.get_mut(&id) else { return false };
+        node.opens += 1;
         let now = Some([node.qid.version, version]);
         std::mem::replace(&mut node.opened, now) == now
+    }
+
+    /// One opening of `id` has ended.
+    pub fn closed(&mut self, id: u64) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.opens = node.opens.saturating_sub(1);
+        }
     }
 
     /// The name space has changed: directories are walked to anew.
@@ -278,7 +324,7 @@ pub fn ino(identity: Identity) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::any::Any;
     use std::future::Future;
     use std::pin::Pin;
@@ -316,7 +362,7 @@ mod tests {
     }
 
     /// `d5`: directory 5; `l5`: live file 5; `p5`: plain file 5.
-    fn file(text: &str) -> Arc<dyn File> {
+    pub fn file(text: &str) -> Arc<dyn File> {
         let (ty, version) = match &text[..1] {
             "d" => (QidType::DIR, 0),
             "l" => (QidType::FILE, 0),
@@ -335,7 +381,13 @@ mod tests {
 
     fn look(nodes: &mut Nodes, parent: u64, as_name: &str, what: &str, handle: bool) -> u64 {
         let file = file(what);
-        let found = Found { name: name(as_name), server: file.server(), qid: file.qid(), file: handle.then_some(file) };
+        let found = Found {
+            name: name(as_name),
+            server: file.server(),
+            qid: file.qid(),
+            size: 0,
+            file: handle.then_some(file),
+        };
         nodes.intern(parent, found)
     }
 
@@ -409,6 +461,24 @@ mod tests {
     }
 
     #[test]
+    fn handles_are_bounded_and_open_files_keep_theirs() {
+        let mut nodes = nodes();
+        let kept = look(&mut nodes, 1, "kept", "p2", true);
+        nodes.opened(kept, 7);
+        let ids: Vec<u64> = (3..3 * HANDLES_MAX as u64)
+            .map(|n| look(&mut nodes, 1, &format!("f{n}"), &format!("p{n}"), true))
+            .collect();
+        let held = nodes.nodes.values().filter(|n| n.file.is_some()).count();
+        assert!((HANDLES_MAX - 1..=HANDLES_MAX + 1).contains(&held), "{held}");
+        assert_eq!(way(&nodes, ids[0]), "1/f3");
+        assert_eq!(way(&nodes, *ids.last().unwrap()), format!("{}", 3 * HANDLES_MAX - 1));
+        assert_eq!(way(&nodes, kept), "2");
+        nodes.closed(kept);
+        ids.iter().for_each(|&id| nodes.forget(id, 1));
+        assert_eq!(nodes.nodes.len(), 2);
+    }
+
+    #[test]
     fn a_new_name_space_is_walked_anew() {
         let mut nodes = nodes();
         let a = look(&mut nodes, 1, "a", "d5", true);
@@ -429,7 +499,7 @@ mod tests {
         let seen = |version| Qid { ty: QidType::FILE, version, path: 5 };
         assert!(!nodes.opened(a, 7), "the first opening has nothing to keep");
         assert!(nodes.opened(a, 7));
-        nodes.seen(a, seen(8));
+        nodes.seen(a, seen(8), 0);
         assert!(!nodes.opened(a, 7), "a stat saw another version");
         assert!(!nodes.opened(a, 8), "the opening itself did");
         assert!(nodes.opened(a, 8));

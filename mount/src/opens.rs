@@ -20,6 +20,8 @@ pub enum Open {
 pub struct OpenedFile {
     /// The tree's side of it.
     pub open: Arc<dyn OpenFile>,
+    /// Its node.
+    pub node: u64,
     /// Never cached: a read is one call, and what it gives is given on.
     pub live: bool,
 }

@@ -41,13 +41,22 @@ pub fn start(s: &Arc<Session>, request: Request<'_>, keep: impl FnOnce(&[u8]) ->
         Op::Link { old, name } => Box::pin(link(s, node, new_name(name)?, old)),
         Op::Open { flags } => Box::pin(open(s, node, OpenFlags(flags & FLAGS))),
         Op::Create { name, flags, mode } => Box::pin(create(s, node, new_name(name)?, OpenFlags(flags & FLAGS), mode)),
-        Op::Read { fh, offset, size } => Box::pin(read(opened(&s, fh)?, offset, size)),
-        Op::Write { fh, offset, data } => Box::pin(write(opened(&s, fh)?, offset, keep(data))),
+        Op::Read { fh, offset, size } => {
+            let opened = opened(&s, fh)?;
+            Box::pin(read(s, opened, offset, size))
+        }
+        Op::Write { fh, offset, data } => {
+            let opened = opened(&s, fh)?;
+            Box::pin(write(s, opened, offset, keep(data)))
+        }
         Op::Statfs => Box::pin(async move { Ok(Out::Fields(Fields::statfs(&file(&s, node).await?.statfs().await?))) }),
         Op::Release { fh } | Op::Releasedir { fh } => Box::pin(release(s, fh)),
         Op::Fsync { fh, data_only } => Box::pin(fsync(opened(&s, fh)?.open.clone(), data_only)),
         Op::Fsyncdir { fh, data_only } => Box::pin(fsync(listing(&s, fh)?.open.clone(), data_only)),
-        Op::Flush { fh } => Box::pin(flush(opened(&s, fh)?)),
+        Op::Flush { fh } => {
+            let opened = opened(&s, fh)?;
+            Box::pin(flush(s, opened))
+        }
         Op::Opendir => Box::pin(opendir(s, node)),
         Op::Readdir { fh, offset, size, plus } => {
             let dir = listing(&s, fh)?;
@@ -97,7 +106,7 @@ pub async fn file(s: &Session, node: u64) -> Result<Arc<dyn File>> {
 /// The kernel learns of `file`, found as `name` in `parent`.
 pub fn entry(s: &Session, parent: u64, name: Name, file: Arc<dyn File>, attr: &Attr) -> Fields {
     let identity = (file.server(), attr.qid.path);
-    let found = Found { name, server: identity.0, qid: attr.qid, file: Some(file) };
+    let found = Found { name, server: identity.0, qid: attr.qid, size: attr.size, file: Some(file) };
     let node = s.nodes().intern(parent, found);
     Fields::entry(node, Valid::of(attr.qid), ino(identity), attr)
 }
@@ -109,7 +118,7 @@ async fn lookup(s: Arc<Session>, parent: u64, name: Name) -> Result<Out> {
 
 async fn attributes(s: &Session, node: u64, file: &Arc<dyn File>) -> Result<Out> {
     let attr = file.getattr().await?;
-    s.nodes().seen(node, attr.qid);
+    s.nodes().seen(node, attr.qid, attr.size);
     Ok(Out::Fields(Fields::attributes(Valid::of(attr.qid), ino((file.server(), attr.qid.path)), &attr)))
 }
 
@@ -173,7 +182,7 @@ async fn link(s: Arc<Session>, parent: u64, name: Name, old: u64) -> Result<Out>
 fn enter(s: &Session, node: u64, file: &Arc<dyn File>, open: Arc<dyn OpenFile>, flags: OpenFlags) -> (u64, u32) {
     let qid = file.qid();
     let keep = s.nodes().opened(node, qid.version);
-    let fh = s.opens().insert(Open::File(Arc::new(OpenedFile { open, live: qid.is_live() })));
+    let fh = s.opens().insert(Open::File(Arc::new(OpenedFile { open, node, live: qid.is_live() })));
     (fh, open_flags(qid, flags, keep))
 }
 
@@ -200,7 +209,7 @@ async fn create(s: Arc<Session>, parent: u64, name: Name, flags: OpenFlags, mode
     let made = file(&s, parent).await?.create(&name, flags, mode & 0o7777).await?;
     let attr = made.file.getattr().await?;
     let identity = (made.file.server(), attr.qid.path);
-    let found = Found { name, server: identity.0, qid: attr.qid, file: Some(made.file.clone()) };
+    let found = Found { name, server: identity.0, qid: attr.qid, size: attr.size, file: Some(made.file.clone()) };
     let node = s.nodes().intern(parent, found);
     let (fh, flags) = enter(&s, node, &made.file, made.open, flags);
     Ok(Out::Fields(Fields::entry(node, Valid::of(attr.qid), ino(identity), &attr).open(fh, flags)))
@@ -213,14 +222,15 @@ async fn opendir(s: Arc<Session>, node: u64) -> Result<Out> {
 }
 
 /// A live file gives what one call gives. Of a plain one the kernel takes a short read for the end of the file and cuts
-/// the size it remembers, so what was asked is read to the last byte, or to the end.
-async fn read(opened: Arc<OpenedFile>, offset: u64, size: u32) -> Result<Out> {
+/// the size it remembers, so what was asked is read to the last byte, or to the end it knows of, or to none.
+async fn read(s: Arc<Session>, opened: Arc<OpenedFile>, offset: u64, size: u32) -> Result<Out> {
     let open = &opened.open;
     let first = match (opened.live, open.iounit()) {
         (false, unit @ 1..) if unit < size => return split(open, offset, size, unit).await,
         _ => open.read(offset, size).await?,
     };
-    if opened.live || first.is_empty() || first.len() >= size as usize {
+    let got = first.len() as u64;
+    if opened.live || got == 0 || got >= u64::from(size) || offset + got == s.nodes().size(opened.node) {
         return Ok(Out::Bytes(cut(first, size)));
     }
     fill(open, offset, size, first).await
@@ -274,7 +284,7 @@ async fn split(open: &Arc<dyn OpenFile>, offset: u64, size: u32, unit: u32) -> R
 }
 
 /// A live file is given the whole of a write in one call, a record being a record; a plain one until all is taken.
-async fn write(opened: Arc<OpenedFile>, offset: u64, data: Bytes) -> Result<Out> {
+async fn write(s: Arc<Session>, opened: Arc<OpenedFile>, offset: u64, data: Bytes) -> Result<Out> {
     let len = data.len() as u32;
     let mut taken = opened.open.write(offset, data.clone()).await?.min(len);
     while !opened.live && taken > 0 && taken < len {
@@ -284,12 +294,15 @@ async fn write(opened: Arc<OpenedFile>, offset: u64, data: Bytes) -> Result<Out>
             Ok(n) => taken = taken.saturating_add(n).min(len),
         }
     }
+    s.settle().await;
     Ok(Out::Fields(Fields::written(taken)))
 }
 
 async fn release(s: Arc<Session>, fh: u64) -> Result<Out> {
     let gone = s.opens().remove(fh);
-    drop(gone);
+    if let Some(Open::File(file)) = &gone {
+        s.nodes().closed(file.node);
+    }
     Ok(Out::empty())
 }
 
@@ -298,8 +311,9 @@ async fn fsync(open: Arc<dyn OpenFile>, data_only: bool) -> Result<Out> {
     Ok(Out::empty())
 }
 
-async fn flush(opened: Arc<OpenedFile>) -> Result<Out> {
+async fn flush(s: Arc<Session>, opened: Arc<OpenedFile>) -> Result<Out> {
     opened.open.flush().await?;
+    s.settle().await;
     Ok(Out::empty())
 }
 

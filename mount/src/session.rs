@@ -34,6 +34,8 @@ use crate::ops;
 pub const PARKED_MAX: usize = 16_384;
 /// Requests answered in a row before other tasks of the thread get their turn.
 const BURST: u32 = 16;
+/// How long a change of the name space waits for an old kernel to forget names.
+const SETTLE: Duration = Duration::from_millis(200);
 /// A write from this size on keeps the read buffer; a smaller one is copied out of it.
 const COPY_MAX: usize = 16 * 1024;
 
@@ -48,7 +50,7 @@ pub struct Session {
     parked: Mutex<HashMap<u64, AbortHandle>>,
     changes: Mutex<Option<watch::Receiver<u64>>>,
     answer_within: Option<Duration>,
-    epochs: bool,
+    minor: u32,
 }
 
 fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -117,7 +119,7 @@ impl Session {
             parked: Mutex::default(),
             changes: Mutex::new(config.changes),
             answer_within: config.answer_within,
-            epochs: config.minor >= abi::MINOR_EPOCH,
+            minor: config.minor,
         })
     }
 
@@ -245,44 +247,46 @@ impl Session {
     }
 
     fn reply(&self, unique: u64, done: Result<Out>) {
-        self.renew();
         match done {
             Ok(out) => send(&self.device, unique, Ok(&out)),
             Err(e) => send(&self.device, unique, Err(refusal(&e))),
         }
     }
 
-    /// If the name space has changed, says so to the kernel, before the answer to whoever changed it.
-    pub fn renew(&self) {
-        let mut changes = lock(&self.changes);
-        let Some(rx) = changes.as_mut() else { return };
-        match rx.has_changed() {
-            Ok(false) => return,
-            Ok(true) => rx.mark_unchanged(),
-            Err(_) => *changes = None,
+    /// If the name space has changed, makes the kernel look names up anew, before whoever changed it is answered.
+    pub async fn settle(&self) {
+        if !self.changed() {
+            return;
         }
-        drop(changes);
         self.nodes().renew();
-        match self.epochs {
-            true => self.notify(abi::NOTIFY_INC_EPOCH, &[]),
-            false => self.forget_names(),
+        if self.minor >= abi::MINOR_EPOCH {
+            return notify(&self.device, abi::NOTIFY_INC_EPOCH, &[]);
         }
-    }
-
-    /// What [`Session::renew`] does on kernels before 6.16. The kernel takes the parent's lock for each name, which a
-    /// lookup that waits for our answer may hold: so not on this thread.
-    fn forget_names(&self) {
-        let names = self.nodes().names();
-        let device = self.device.clone();
-        std::thread::spawn(move || {
+        // Kernels before 6.16 are told name by name, and take the lock of the directory for it, which a lookup that waits
+        // for an answer of this thread may hold: so on another, and not to be waited for in vain.
+        let (names, device) = (self.nodes().names(), self.device.clone());
+        let flags = if self.minor >= abi::MINOR_EXPIRE { abi::EXPIRE_ONLY } else { 0 };
+        let told = tokio::task::spawn_blocking(move || {
             for (parent, name) in names {
-                notify(&device, abi::NOTIFY_INVAL_ENTRY, &abi::inval_entry(parent, name.as_bytes()));
+                notify(&device, abi::NOTIFY_INVAL_ENTRY, &abi::inval_entry(parent, name.as_bytes(), flags));
             }
         });
+        let _ = tokio::time::timeout(SETTLE, told).await;
     }
 
-    fn notify(&self, code: i32, body: &[u8]) {
-        notify(&self.device, code, body);
+    fn changed(&self) -> bool {
+        let mut changes = lock(&self.changes);
+        let Some(rx) = changes.as_mut() else { return false };
+        match rx.has_changed() {
+            Ok(changed) => {
+                rx.mark_unchanged();
+                changed
+            }
+            Err(_) => {
+                *changes = None;
+                false
+            }
+        }
     }
 }
 
@@ -326,7 +330,51 @@ fn read_request(device: &OwnedFd, buf: &mut BytesMut) -> nix::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
+
     use super::*;
+    use crate::nodes::Found;
+
+    /// What the kernel would read, as (code, body).
+    fn heard(kernel: &OwnedFd) -> Vec<(i32, Vec<u8>)> {
+        let mut all = Vec::new();
+        let mut buf = [0; 4096];
+        while let Ok(n @ 16..) = nix::sys::socket::recv(kernel.as_raw_fd(), &mut buf, MsgFlags::MSG_DONTWAIT) {
+            assert_eq!(buf[..4], (n as u32).to_ne_bytes());
+            assert_eq!(buf[8..16], [0; 8], "a notification has no request");
+            let code = i32::from_ne_bytes([buf[4], buf[5], buf[6], buf[7]]);
+            all.push((code, buf[16..n].to_vec()));
+        }
+        all
+    }
+
+    #[test]
+    fn a_changed_name_space_is_told_to_every_kernel_in_its_words() {
+        let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        for (minor, want) in [
+            (45, vec![(8, vec![])]),
+            (38, vec![(3, abi::inval_entry(1, b"name", 1))]),
+            (28, vec![(3, abi::inval_entry(1, b"name", 0))]),
+        ] {
+            let (device, kernel) =
+                socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+            let (tell, changes) = watch::channel(0);
+            let config = Config { changes: Some(changes), answer_within: None, minor };
+            let session = Session::new(device, crate::nodes::tests::file("d1"), config);
+            let file = crate::nodes::tests::file("d2");
+            let name = fs_ninep::Name::new("name").unwrap();
+            session
+                .nodes()
+                .intern(1, Found { name, server: file.server(), qid: file.qid(), size: 0, file: Some(file) });
+            rt.block_on(session.settle());
+            assert_eq!(heard(&kernel), vec![], "nothing has changed");
+            tell.send_replace(1);
+            rt.block_on(session.settle());
+            assert_eq!(heard(&kernel), want, "7.{minor}");
+            rt.block_on(session.settle());
+            assert_eq!(heard(&kernel), vec![], "and not again");
+        }
+    }
 
     #[test]
     fn errors_the_kernel_takes() {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use fs_ninep::{Kind, OpenFlags};
 
 use super::mounted::mounted;
-use super::tree::{ctl, dir, event, plain, refuses, rendered, root, talk, value};
+use super::tree::{choppy, ctl, dir, event, plain, refuses, rendered, root, talk, value};
 
 #[test]
 fn redirections_work_on_a_control_file() {
@@ -99,6 +99,27 @@ fn a_value_is_never_cached_and_a_plain_file_is() {
     kept.set_version(8);
     assert_eq!(std::fs::read_to_string(m.path("kept")).unwrap(), "content\n");
     assert!(kept.reads.load(Ordering::Relaxed) > reads, "a changed one is read again");
+}
+
+#[test]
+fn a_short_plain_file_is_read_in_one_call() {
+    let file = plain(7, || Bytes::from_static(b"content\n"));
+    let Some(m) = mounted("a_short_plain_file_is_read_in_one_call", root(dir([("f", file.clone())]))) else { return };
+    assert_eq!(std::fs::read_to_string(m.path("f")).unwrap(), "content\n");
+    assert_eq!(file.reads.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_server_that_reads_little_at_a_time_loses_nothing() {
+    let bytes: Bytes = (0..300_007u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
+    let units = [("all", 0), ("page", 4096), ("odd", 1001), ("large", 100_000)];
+    let top = dir([]);
+    units.iter().for_each(|(name, unit)| top.add(name, &choppy(bytes.clone(), *unit)));
+    let Some(m) = mounted("a_server_that_reads_little_at_a_time_loses_nothing", root(top)) else { return };
+    for (name, _) in units {
+        assert!(std::fs::read(m.path(name)).unwrap() == bytes, "{name}");
+        assert_eq!(std::fs::metadata(m.path(name)).unwrap().len(), 300_007, "{name}: its size is not cut");
+    }
 }
 
 #[test]

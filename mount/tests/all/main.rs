@@ -5,4 +5,5 @@ mod live;
 mod mounted;
 mod point;
 mod signals;
+mod space;
 mod tree;

@@ -218,3 +218,25 @@ fn others_are_let_in_by_request_and_then_by_the_modes() {
         assert_eq!(said("echo x > ctl"), ctl);
     }
 }
+
+#[test]
+fn an_aborted_mount_is_taken_down() {
+    let name = "an_aborted_mount_is_taken_down";
+    let e = event();
+    let Some(m) = mounted(name, root(dir([("event", e.clone())]))) else { return };
+    let connection = nix::sys::stat::minor(std::os::unix::fs::MetadataExt::dev(&std::fs::metadata(m.dir()).unwrap()));
+    let mut reader = Command::new("cat").arg(m.path("event")).stderr(Stdio::null()).spawn().unwrap();
+    e.bus().wait_for_readers(1);
+    let control = "/sys/fs/fuse/connections";
+    let abort = format!("mount -t fusectl none {control} && echo 1 > {control}/{connection}/abort");
+    let aborted = Command::new("unshare").args(["--mount", "--propagation", "private", "sh", "-c", &abort]).status();
+    if !aborted.unwrap().success() {
+        println!("not run: {name}: fusectl cannot be mounted");
+        reader.kill().unwrap();
+        reader.wait().unwrap();
+        return;
+    }
+    assert!(!reader.wait().unwrap().success());
+    assert!(m.ends_within(LONG));
+    assert_eq!(std::fs::read_dir(m.dir()).unwrap().count(), 0);
+}

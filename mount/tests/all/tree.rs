@@ -29,6 +29,8 @@ pub struct Node {
     version: AtomicU32,
     mode: u32,
     pub body: Body,
+    /// What its server reads at a time, and half of which it gives at a time; 0: all.
+    unit: u32,
     pub looks: AtomicUsize,
     pub reads: AtomicUsize,
     last_flags: AtomicU32,
@@ -57,10 +59,14 @@ impl Bus {
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 fn node(mode: u32, version: u32, body: Body) -> Arc<Node> {
+    node_of(mode, version, body, 0)
+}
+
+fn node_of(mode: u32, version: u32, body: Body, unit: u32) -> Arc<Node> {
     let path = NEXT.fetch_add(1, Ordering::Relaxed);
     let version = AtomicU32::new(version);
     let (looks, reads, last_flags) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicU32::new(0));
-    Arc::new(Node { path, version, mode, body, looks, reads, last_flags })
+    Arc::new(Node { path, version, mode, body, unit, looks, reads, last_flags })
 }
 
 pub fn dir<const N: usize>(entries: [(&str, Arc<Node>); N]) -> Arc<Node> {
@@ -79,6 +85,11 @@ pub fn rendered(render: impl Fn() -> Bytes + Send + Sync + 'static) -> Arc<Node>
 /// A plain file: the kernel may cache it as long as `version` stays.
 pub fn plain(version: u32, render: impl Fn() -> Bytes + Send + Sync + 'static) -> Arc<Node> {
     node(Attr::REGULAR | 0o644, version, Body::Value(Box::new(render)))
+}
+
+/// A plain file of a server that reads `unit` bytes at a time and gives half of that.
+pub fn choppy(bytes: Bytes, unit: u32) -> Arc<Node> {
+    node_of(Attr::REGULAR | 0o644, 7, Body::Value(Box::new(move || bytes.clone())), unit)
 }
 
 pub fn ctl() -> Arc<Node> {
@@ -279,11 +290,16 @@ impl Opening {
 }
 
 impl OpenFile for Opening {
+    fn iounit(&self) -> u32 {
+        self.node.unit
+    }
+
     fn read(&self, offset: u64, count: u32) -> Call<'_, Bytes> {
         self.node.reads.fetch_add(1, Ordering::Relaxed);
         match &self.node.body {
             Body::Value(_) => {
                 let from = (offset as usize).min(self.snapshot.len());
+                let count = if self.node.unit == 0 { count } else { count.min(self.node.unit.div_ceil(2)) };
                 let to = (from + count as usize).min(self.snapshot.len());
                 now(Ok(self.snapshot.slice(from..to)))
             }
