@@ -82,6 +82,8 @@ pub struct Config {
     pub bootstrap: Vec<String>,
     /// Connections in all.
     pub connections_max: u32,
+    /// Memory of this process, in bytes, over which no more connections are let in.
+    pub memory_max_bytes: u64,
 }
 
 impl Config {
@@ -94,6 +96,7 @@ impl Config {
             mdns: true,
             bootstrap: Vec::new(),
             connections_max: 512,
+            memory_max_bytes: 1 << 30,
         }
     }
 }
@@ -124,11 +127,11 @@ impl Net {
     /// # Errors
     /// `Listen` where an address cannot be listened on, `Address` for one that is none, `Start` for the rest.
     pub async fn start(config: Config) -> Result<(Arc<Net>, Incoming), Error> {
-        let Config { mut seed, listen, mdns, bootstrap, connections_max } = config;
+        let Config { mut seed, listen, mdns, bootstrap, connections_max, memory_max_bytes } = config;
         let start = |what| move |e: &dyn std::error::Error| Error::Start { what, why: e.to_string() };
         let key = Keypair::ed25519_from_bytes(&mut seed).map_err(|e| start("key")(&e))?;
         let shared = Shared::default();
-        let (streams, accepted) = stream::Behaviour::new(shared.clone());
+        let (streams, accepted) = stream::Behaviour::new(shared.clone(), memory_max_bytes);
         let protocols = protocols(&key, streams, mdns, connections_max)?;
         let id = key.public().to_peer_id();
         let config = libp2p::swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE);
@@ -177,7 +180,7 @@ impl Net {
         }
         let mut failed = None;
         for addr in addr::resolve(addr).await? {
-            let opts = DialOpts::unknown_peer_id().address(addr).build();
+            let opts = DialOpts::unknown_peer_id().address(addr).allocate_new_port().build();
             match self.ask(text, |reply| Command::Dial { opts, what: text.into(), reply }).await {
                 Ok(peer) => return Ok(peer),
                 Err(e) => failed = Some(e),
@@ -240,7 +243,9 @@ impl Net {
         let what = addrs.iter().map(|a| format!("{a}/p2p/{peer}")).next().unwrap_or_default();
         let all = NonZeroU8::new(addrs.len().clamp(1, book::ADDRS_MAX) as u8).unwrap_or(NonZeroU8::MIN);
         let opts = DialOpts::peer_id(peer).condition(PeerCondition::Always).override_dial_concurrency_factor(all);
-        let opts = opts.addresses(addrs).build();
+        // From a port of its own: from the port listened on, two nodes that dial each other at once would meet as two
+        // dialers, and a redial would find the address pair still taken.
+        let opts = opts.addresses(addrs).allocate_new_port().build();
         self.ask(&what, |reply| Command::Dial { opts, what: what.clone(), reply }).await.map(drop)
     }
 

@@ -86,6 +86,22 @@ pub(crate) fn lock(shared: &Shared) -> MutexGuard<'_, Table> {
 #[error("denied by a filter rule")]
 pub(crate) struct Filtered;
 
+/// Why a stranger was not let in.
+#[derive(Debug, thiserror::Error)]
+#[error("{used} bytes of memory are in use, {max} may be before connections are refused")]
+struct Memory {
+    used: u64,
+    max: u64,
+}
+
+/// Memory this process has in use; 0 where the system does not tell. libp2p's own limit brings all of sysinfo with it.
+fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok();
+    let pages: Option<u64> = pages.and_then(|s| s.split(' ').nth(1)?.parse().ok());
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
+    pages.unwrap_or(0) * page.unwrap_or(4096) as u64
+}
+
 /// The behaviour.
 pub(crate) struct Behaviour {
     shared: Shared,
@@ -93,12 +109,14 @@ pub(crate) struct Behaviour {
     /// Handlers made for connections that do not stand yet.
     fresh: HashMap<ConnectionId, mpsc::Sender<Opening>>,
     closing: VecDeque<(PeerId, ConnectionId)>,
+    memory_max_bytes: u64,
 }
 
 impl Behaviour {
-    pub(crate) fn new(shared: Shared) -> (Behaviour, mpsc::Receiver<(PeerId, Stream)>) {
+    pub(crate) fn new(shared: Shared, memory_max_bytes: u64) -> (Behaviour, mpsc::Receiver<(PeerId, Stream)>) {
         let (inbound, accepted) = mpsc::channel(INBOUND_MAX);
-        (Behaviour { shared, inbound, fresh: HashMap::new(), closing: VecDeque::new() }, accepted)
+        let (fresh, closing) = (HashMap::new(), VecDeque::new());
+        (Behaviour { shared, inbound, fresh, closing, memory_max_bytes }, accepted)
     }
 
     /// Closes the connections that the rules deny now.
@@ -134,6 +152,10 @@ impl NetworkBehaviour for Behaviour {
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
+        let used = resident_bytes();
+        if used > self.memory_max_bytes {
+            return Err(ConnectionDenied::new(Memory { used, max: self.memory_max_bytes }));
+        }
         self.admit(remote, None)
     }
 

@@ -88,6 +88,35 @@ async fn an_address_without_a_peer_id_is_dialled_too() {
 }
 
 #[tokio::test]
+async fn no_unspecified_address_is_shown_or_handed_out() {
+    let (bob, _incoming) = node(2, &["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"]).await;
+    let (ann, _) = node(1, &[]).await;
+    assert!(bob.addrs().len() >= 2);
+    for addr in bob.addrs() {
+        assert!(!addr.contains("/0.0.0.0/"), "{addr}");
+        ann.hangup(&bob.id()).await.unwrap();
+        assert_eq!(ann.dial(&addr).await.unwrap(), bob.id(), "{addr}");
+    }
+    // What bob said of himself: all of it, and nothing else.
+    let (mut said, mut shown) = (ann.known(&bob.id()), bob.addrs());
+    said.sort();
+    shown.sort();
+    assert_eq!(said, shown);
+}
+
+#[tokio::test]
+async fn two_nodes_that_dial_each_other_at_once_both_succeed() {
+    for _ in 0..20 {
+        let (ann, bob) = (echoing(1, &[TCP]).await, echoing(2, &[TCP]).await);
+        let (to_bob, to_ann) = (bob.addrs()[0].clone(), ann.addrs()[0].clone());
+        let (a, b) = tokio::join!(ann.dial(&to_bob), bob.dial(&to_ann));
+        assert_eq!((a.unwrap(), b.unwrap()), (bob.id(), ann.id()));
+        round_trip(&mut ann.open(&bob.id()).await.unwrap(), b"x").await;
+        round_trip(&mut bob.open(&ann.id()).await.unwrap(), b"y").await;
+    }
+}
+
+#[tokio::test]
 async fn tcp_is_used_where_both_are_known() {
     let (bob, _incoming) = node(2, &[QUIC, TCP]).await;
     let (ann, _) = node(1, &[]).await;
@@ -168,6 +197,15 @@ async fn connections_are_limited_on_both_sides() {
     assert_eq!(e.kind(), Kind::Exhausted, "{e}");
     round_trip(&mut kept, b"after").await;
     drop(to_cid);
+}
+
+#[tokio::test]
+async fn a_node_short_of_memory_lets_nobody_in_and_can_dial() {
+    let (bob, _incoming) = Net::start(Config { memory_max_bytes: 1, ..config(2, &[TCP]) }).await.unwrap();
+    let ann = echoing(1, &[TCP]).await;
+    assert_eq!(ann.dial(&bob.addrs()[0]).await.unwrap_err().kind(), Kind::Unreachable);
+    bob.dial(&ann.addrs()[0]).await.unwrap();
+    round_trip(&mut bob.open(&ann.id()).await.unwrap(), b"out").await;
 }
 
 /// Both faults of a stock stream behaviour at once: a burst, written to before anybody accepts.
