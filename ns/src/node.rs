@@ -38,12 +38,19 @@ pub struct Node {
 /// What the node stood for when it was looked at last.
 #[derive(Clone)]
 struct State {
-    /// The table's, when it was; 0 before it was looked at.
-    generation: u64,
     at: At,
-    below: bool,
+    since: Since,
     /// What a listing said of it, before it was looked at.
     seen: Option<(ServerId, Qid)>,
+}
+
+/// The table by which a path was looked at. What is found from there is as old, whatever was bound while it was sought.
+#[derive(Clone, Copy)]
+struct Since {
+    /// 0 before anything was looked at.
+    generation: u64,
+    /// A mount point lies below.
+    below: bool,
 }
 
 /// What stands at a path.
@@ -103,36 +110,36 @@ use ask;
 impl Node {
     /// The root of `space` as `caller` sees it.
     pub fn root(space: &Arc<Space>, caller: Caller) -> Arc<Node> {
-        let state = State { generation: 0, at: At::Root, below: true, seen: None };
+        let state = State { at: At::Root, since: Since { generation: 0, below: true }, seen: None };
         Arc::new(Node { space: space.clone(), caller, path: Path::default(), state: Mutex::new(state) })
     }
 
-    fn node(&self, path: Path, at: At, below: bool, generation: u64) -> Arc<Node> {
-        let state = Mutex::new(State { generation, at, below, seen: None });
+    fn node(&self, path: Path, at: At, since: Since) -> Arc<Node> {
+        let state = Mutex::new(State { at, since, seen: None });
         Arc::new(Node { space: self.space.clone(), caller: self.caller.clone(), path, state })
     }
 
-    /// What stands here now, and whether a mount point lies below.
-    async fn now(&self) -> Result<(At, bool)> {
-        let (at, below, same) = {
+    /// What stands here now.
+    async fn now(&self) -> Result<(At, Since)> {
+        let (at, since, same) = {
             let state = lock(&self.state);
-            (state.at.clone(), state.below, state.generation == self.space.generation())
+            (state.at.clone(), state.since, state.since.generation == self.space.generation())
         };
         match &at {
             At::One(place) if same && place.lost.load(Ordering::Relaxed) => match self.heal(place).await? {
-                Some(place) => Ok((At::One(place), below)),
-                None => Ok((at, below)),
+                Some(place) => Ok((At::One(place), since)),
+                None => Ok((at, since)),
             },
-            _ if same => Ok((at, below)),
+            _ if same => Ok((at, since)),
             _ => self.look(at).await,
         }
     }
 
     /// Looks the path up again, unless its mount point is as it was.
-    async fn look(&self, was: At) -> Result<(At, bool)> {
+    async fn look(&self, was: At) -> Result<(At, Since)> {
         let (table, generation) = self.space.table();
         let names = self.path.names();
-        let below = table.below(&names).is_some();
+        let since = Since { generation, below: table.below(&names).is_some() };
         let at = match (table.nearest(&names), was) {
             (Some((_, head)), At::One(place)) if Arc::ptr_eq(head, &place.head) => At::One(place),
             (_, At::Own(own)) => At::Own(own),
@@ -140,10 +147,10 @@ impl Node {
             _ => self.find(&table, &names).await?,
         };
         let mut state = lock(&self.state);
-        if state.generation < generation {
-            *state = State { generation, at: at.clone(), below, seen: None };
+        if state.since.generation < generation {
+            *state = State { at: at.clone(), since, seen: None };
         }
-        Ok((at, below))
+        Ok((at, since))
     }
 
     /// What stands at `names`.
@@ -243,9 +250,9 @@ impl Node {
         match self.now().await? {
             (At::Root, _) => Ok(root::attr(&self.space, self.qid(), Attr::DIR | 0o555, 0)),
             (At::Own(own), _) => Ok(own.attr(&self.space, &self.caller)),
-            (At::One(mut place), below) => {
+            (At::One(mut place), since) => {
                 let mut attr = ask!(self, place, file => file.getattr())?;
-                if below {
+                if since.below {
                     attr.qid.version = 0;
                 }
                 Ok(attr)
@@ -296,7 +303,7 @@ impl File for Node {
         match &state.at {
             At::Root => Qid { ty: QidType::DIR, version: 0, path: 0 },
             At::Own(own) => own.qid(),
-            At::One(place) if state.below => Qid { version: 0, ..place.file.qid() },
+            At::One(place) if state.since.below => Qid { version: 0, ..place.file.qid() },
             At::One(place) => place.file.qid(),
             At::Union(head) => Qid { version: 0, ..head.members[0].link.file().qid() },
         }
@@ -312,8 +319,8 @@ impl File for Node {
                 return Walk { qids: Vec::new(), end: Ok(self.same()) };
             }
             match self.now().await {
-                Ok((At::One(place), false)) if !names.iter().any(Name::is_parent) => {
-                    self.run_place(&place, false, names).await
+                Ok((At::One(place), since)) if !since.below && !names.iter().any(Name::is_parent) => {
+                    self.run_place(&place, since, names).await
                 }
                 Ok(_) => self.same().steps(names).await,
                 Err(e) => Walk::stopped(Vec::new(), e),
@@ -339,23 +346,23 @@ impl File for Node {
 
     fn mkdir<'a>(&'a self, name: &'a Name, mode: u32) -> Call<'a, Arc<dyn File>> {
         Box::pin(async move {
-            let place = self.maker(name).await?;
+            let (place, since) = self.maker(name).await?;
             let made = place.file.mkdir(name, mode).await;
-            self.made(&place, name, self.heard(&place, made)?)
+            self.made(&place, name, self.heard(&place, made)?, since)
         })
     }
 
     fn symlink<'a>(&'a self, name: &'a Name, target: &'a [u8]) -> Call<'a, Arc<dyn File>> {
         Box::pin(async move {
-            let place = self.maker(name).await?;
+            let (place, since) = self.maker(name).await?;
             let made = place.file.symlink(name, target).await;
-            self.made(&place, name, self.heard(&place, made)?)
+            self.made(&place, name, self.heard(&place, made)?, since)
         })
     }
 
     fn link<'a>(&'a self, name: &'a Name, file: &'a Arc<dyn File>) -> Call<'a, ()> {
         Box::pin(async move {
-            let to = self.maker(name).await?;
+            let (to, _) = self.maker(name).await?;
             let apart = || self.refuse(Error::Apart { path: format!("{}/{name}", self.path) });
             let Some(node) = node(file) else { return Err(apart()) };
             match node.now().await?.0 {

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use fs_ninep::{Created, File, Kind, Name, OpenFlags, Result};
 
-use super::{At, Node, Place, node};
+use super::{At, Node, Place, Since, node};
 use crate::Error;
-use crate::link::lock;
 use crate::path::absolute;
 use crate::root::Own;
 use crate::space::Head;
@@ -43,29 +42,28 @@ impl Node {
     }
 
     /// Where a new `name` is made: the place of its directory.
-    pub(super) async fn maker(&self, name: &Name) -> Result<Arc<Place>> {
-        let (at, below) = self.now().await?;
-        if below && self.head_at(name)?.is_some() {
+    pub(super) async fn maker(&self, name: &Name) -> Result<(Arc<Place>, Since)> {
+        let (at, since) = self.now().await?;
+        if since.below && self.head_at(name)?.is_some() {
             return Err(Kind::Exists.into());
         }
         match at {
             At::Root if Own::named(name).is_some() => Err(Kind::Exists.into()),
             At::Root => Err(self.refuse(Error::RootCreate { name: name.to_string() })),
             At::Own(_) => Err(Kind::NotDir.into()),
-            At::One(place) => Ok(place),
+            At::One(place) => Ok((place, since)),
             At::Union(head) => {
                 if self.has(&head, name).await?.is_some() {
                     return Err(Kind::Exists.into());
                 }
                 let member = self.taker(&head)?;
-                Ok(self.member(&head, member))
+                Ok((self.member(&head, member), since))
             }
         }
     }
 
-    pub(super) fn made(&self, place: &Place, name: &Name, file: Arc<dyn File>) -> Result<Arc<dyn File>> {
-        let below = lock(&self.state).below;
-        Ok(self.child(place, std::slice::from_ref(name), &[], file, below)?)
+    pub(super) fn made(&self, place: &Place, name: &Name, file: Arc<dyn File>, since: Since) -> Result<Arc<dyn File>> {
+        Ok(self.child(place, std::slice::from_ref(name), &[], file, since)?)
     }
 
     pub(super) async fn created(&self, name: &Name, flags: OpenFlags, mode: u32) -> Result<Created> {
@@ -75,16 +73,18 @@ impl Node {
             let open = file.open(flags).await?;
             return Ok(Created { file, open });
         }
-        let place = self.maker(name).await?;
+        let (place, since) = self.maker(name).await?;
         let made = place.file.create(name, flags, mode).await;
         let Created { file, open } = self.heard(&place, made)?;
-        Ok(Created { file: self.made(&place, name, file)?, open })
+        Ok(Created { file: self.made(&place, name, file, since)?, open })
     }
 
     /// What stands at `name` already, where its server cannot be left to say so.
     pub(super) async fn stands(&self, name: &Name) -> Result<Option<Arc<dyn File>>> {
-        let (at, below) = self.now().await?;
-        if below && let Some(node) = self.head_at(name)? {
+        let (at, since) = self.now().await?;
+        if since.below
+            && let Some(node) = self.head_at(name)?
+        {
             return Ok(Some(node));
         }
         match at {
@@ -93,7 +93,7 @@ impl Node {
             At::Union(head) => match self.has(&head, name).await? {
                 Some((member, file)) => {
                     let place = self.member(&head, member);
-                    Ok(Some(self.made(&place, name, file)?))
+                    Ok(Some(self.made(&place, name, file, since)?))
                 }
                 None => Ok(None),
             },

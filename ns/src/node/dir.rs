@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use fs_ninep::{Call, DirEntry, File, Kind, Name, OpenFile, OpenFlags, Result};
 
-use super::{At, Node, Place, ask};
+use super::{At, Node, Place, Since, ask};
 use crate::link::{lock, lost};
 use crate::root::TREE;
 use crate::union;
 
 impl Node {
     pub(super) async fn opened(&self, flags: OpenFlags) -> Result<Arc<dyn OpenFile>> {
-        let (at, _) = self.now().await?;
+        let (at, since) = self.now().await?;
         let dir = !matches!(at, At::One(_) | At::Own(_));
         if dir && (flags.writes() || flags.has(OpenFlags::TRUNC)) {
             return Err(Kind::IsDir.into());
@@ -24,7 +24,7 @@ impl Node {
                 if !place.file.qid().is_dir() {
                     return Ok(open);
                 }
-                Ok(Arc::new(Dir { node: self.same(), place, open }))
+                Ok(Arc::new(Dir { node: self.same(), place, since, open }))
             }
             At::Union(head) => {
                 let list = union::list(&self.space, &head, &|| self.path.to_string()).await;
@@ -32,7 +32,7 @@ impl Node {
                 let mut entries = Vec::with_capacity(list.len());
                 for (member, entry) in list {
                     let place = self.member(&head, member);
-                    entries.push(self.told(&place, self.entry(&place, entry)));
+                    entries.push(self.told(&place, self.entry(&place, entry, since)));
                 }
                 Ok(listing(entries))
             }
@@ -44,7 +44,7 @@ impl Node {
         let mut entries = Vec::new();
         for own in TREE.iter().map(|row| row.q) {
             let name = Name::new(own.name())?;
-            let file = self.node(self.path.join(&name, None)?, At::Own(own), false, generation);
+            let file = self.node(self.path.join(&name, None)?, At::Own(own), Since { generation, below: false });
             entries.push(DirEntry { name, qid: own.qid(), cookie: 0, attr: None, file: Some(file) });
         }
         for (path, _) in table.heads().filter(|(path, _)| path.len() == 1) {
@@ -64,19 +64,20 @@ impl Node {
             _ => return entry,
         };
         let Ok(path) = path else { return entry };
-        let node = self.node(path, At::Root, false, 0);
+        let node = self.node(path, At::Root, Since { generation: 0, below: false });
         lock(&node.state).seen = Some((place.file.server(), entry.qid));
         DirEntry { file: Some(node), ..entry }
     }
 
     /// A server's entry as this name space shows it: a mount point shows what is mounted.
-    pub(super) fn entry(&self, place: &Place, entry: DirEntry) -> DirEntry {
-        let below = lock(&self.state).below;
-        if below && let Ok(Some(node)) = self.head_at(&entry.name) {
+    pub(super) fn entry(&self, place: &Place, entry: DirEntry, since: Since) -> DirEntry {
+        if since.below
+            && let Ok(Some(node)) = self.head_at(&entry.name)
+        {
             return DirEntry { qid: node.qid(), attr: None, file: Some(node), ..entry };
         }
         let name = std::slice::from_ref(&entry.name);
-        let child = entry.file.clone().and_then(|f| self.child(place, name, &[], f, below).ok());
+        let child = entry.file.clone().and_then(|f| self.child(place, name, &[], f, since).ok());
         DirEntry { file: child.map(|c| c as Arc<dyn File>), ..entry }
     }
 }
@@ -85,6 +86,7 @@ impl Node {
 struct Dir {
     node: Arc<Node>,
     place: Arc<Place>,
+    since: Since,
     open: Arc<dyn OpenFile>,
 }
 
@@ -92,8 +94,8 @@ impl OpenFile for Dir {
     fn readdir(&self, cookie: u64, entries_max: usize) -> Call<'_, Vec<DirEntry>> {
         Box::pin(async move {
             let mut entries = self.open.readdir(cookie, entries_max).await?;
-            if lock(&self.node.state).below || entries.iter().any(|e| e.file.is_some()) {
-                entries = entries.into_iter().map(|e| self.node.entry(&self.place, e)).collect();
+            if self.since.below || entries.iter().any(|e| e.file.is_some()) {
+                entries = entries.into_iter().map(|e| self.node.entry(&self.place, e, self.since)).collect();
             }
             Ok(entries)
         })

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use fs_ninep::{Attr, File, Kind, Name, Qid, Result, Walk};
 
-use super::{At, Node, Place, ask, node};
+use super::{At, Node, Place, Since, ask, node};
 use crate::Error;
 use crate::link::{lock, lost};
 use crate::path::{Path, absolute};
@@ -19,7 +19,7 @@ impl Node {
         names: &[Name],
         qids: &[Qid],
         file: Arc<dyn File>,
-        below: bool,
+        since: Since,
     ) -> Result<Arc<Node>> {
         let server = file.server();
         let mut path = self.path.clone();
@@ -31,21 +31,25 @@ impl Node {
             }
             .map_err(|e| self.refuse(e))?;
         }
-        let (table, generation) = if below { self.space.table() } else { (Arc::default(), self.generation()) };
-        let below = below && table.below(&path.names()).is_some();
-        let head = &place.head;
-        Ok(self.node(path, At::One(self.place(head, place.member, place.depth, file)), below, generation))
-    }
-
-    pub(super) fn generation(&self) -> u64 {
-        lock(&self.state).generation
+        let at = At::One(self.place(&place.head, place.member, place.depth, file));
+        let mut since = since;
+        if since.below {
+            let (table, _) = self.space.table();
+            let names = path.names();
+            since.below = table.below(&names).is_some();
+            // Something was bound on the way meanwhile: to be looked at again.
+            if !table.nearest(&names).is_some_and(|(_, head)| Arc::ptr_eq(head, &place.head)) {
+                since.generation = 0;
+            }
+        }
+        Ok(self.node(path, at, since))
     }
 
     /// The mount point `head` at `path`.
     pub(super) fn mounted(&self, path: Path, head: &Arc<Head>, table: &Table, generation: u64) -> Arc<Node> {
         let below = table.below(&path.names()).is_some();
         let at = At::head(head, path.depth());
-        self.node(path, at, below, generation)
+        self.node(path, at, Since { generation, below })
     }
 
     /// The mount point that `names` lead to, by way of the table alone.
@@ -61,18 +65,18 @@ impl Node {
 
     /// Walks names none of which is `..` or a mount point.
     pub(super) async fn run(&self, names: &[Name]) -> Walk {
-        let (at, below) = match self.now().await {
+        let (at, since) = match self.now().await {
             Ok(now) => now,
             Err(e) => return Walk::stopped(Vec::new(), e),
         };
         match at {
-            At::One(place) => self.run_place(&place, below, names).await,
+            At::One(place) => self.run_place(&place, since, names).await,
             At::Union(head) => {
                 let path = || absolute(&[&self.path.names()[..], names].concat());
                 match self.walk_head(&head, names, &path).await {
                     Ok((member, walk)) => {
                         let place = self.member(&head, member);
-                        self.came(&place, below, names, walk)
+                        self.came(&place, since, names, walk)
                     }
                     Err(e) => Walk::stopped(Vec::new(), e),
                 }
@@ -81,7 +85,7 @@ impl Node {
             At::Root => match (Own::named(&names[0]), names) {
                 (Some(own), [name]) => match self.path.join(name, None) {
                     Ok(path) => {
-                        let node = self.node(path, At::Own(own), false, self.space.generation());
+                        let node = self.node(path, At::Own(own), Since { below: false, ..since });
                         Walk { qids: vec![own.qid()], end: Ok(node) }
                     }
                     Err(e) => Walk::stopped(Vec::new(), e),
@@ -92,7 +96,7 @@ impl Node {
         }
     }
 
-    pub(super) async fn run_place(&self, place: &Arc<Place>, below: bool, names: &[Name]) -> Walk {
+    pub(super) async fn run_place(&self, place: &Arc<Place>, since: Since, names: &[Name]) -> Walk {
         let walk = place.file.walk(names).await;
         match &walk.end {
             Err(e) if lost(e.kind()) && walk.qids.is_empty() => {
@@ -101,22 +105,22 @@ impl Node {
                 match self.heal(place).await {
                     Ok(Some(place)) => {
                         let walk = place.file.walk(names).await;
-                        self.came(&place, below, names, walk)
+                        self.came(&place, since, names, walk)
                     }
                     Ok(None) => Walk::stopped(Vec::new(), e),
                     Err(e) => Walk::stopped(Vec::new(), e),
                 }
             }
-            _ => self.came(place, below, names, walk),
+            _ => self.came(place, since, names, walk),
         }
     }
 
-    pub(super) fn came(&self, place: &Place, below: bool, names: &[Name], walk: Walk) -> Walk {
+    pub(super) fn came(&self, place: &Place, since: Since, names: &[Name], walk: Walk) -> Walk {
         let Walk { qids, end } = walk;
         match end {
             Ok(file) => {
                 place.link().up();
-                match self.child(place, names, &qids, file, below) {
+                match self.child(place, names, &qids, file, since) {
                     Ok(node) => Walk { qids, end: Ok(node) },
                     Err(e) => Walk::stopped(qids[..names.len() - 1].to_vec(), e),
                 }
@@ -180,7 +184,7 @@ impl Node {
         let names = path.names();
         let at = self.find(&table, &names).await?;
         let below = table.below(&names).is_some();
-        Ok(self.node(path, at, below, generation))
+        Ok(self.node(path, at, Since { generation, below }))
     }
 
     /// This node again.
@@ -190,14 +194,14 @@ impl Node {
     }
 
     pub(super) async fn look_down(&self, names: &[Name]) -> Result<(Arc<dyn File>, Attr)> {
-        let (at, below) = self.now().await?;
+        let (at, since) = self.now().await?;
         let straight = !names.is_empty() && !names.iter().any(Name::is_parent);
         if let At::One(mut place) = at
             && straight
-            && (!below || self.plain(names) == names.len())
+            && (!since.below || self.plain(names) == names.len())
         {
             let (file, attr) = ask!(self, place, file => file.walk_getattr(names))?;
-            return Ok((self.child(&place, names, &[], file, below)?, attr));
+            return Ok((self.child(&place, names, &[], file, since)?, attr));
         }
         let file = self.walk(names).await.end?;
         let attr = file.getattr().await?;

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use fs_ninep::{Caller, Kind, Name, OpenFlags, PeerId, SetAttr, Tree};
 
+use super::mem::Health;
 use super::{World, cat, kind, name_of};
 use crate::{HEADS_MAX, MEMBERS_MAX, PATH_DEPTH_MAX, TEXT_MAX};
 
@@ -211,5 +212,26 @@ async fn a_listing_tells_files_of_different_servers_apart() {
                 assert_eq!(told.getattr().await.unwrap(), attr, "{path}");
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn what_is_found_while_something_is_bound_is_looked_at_again() {
+    let w = World::new(&[("a", "d/x=a"), ("b", "d/x=b"), ("c", "x=c")]);
+    for (text, expected) in [("bind -b #b /m", "b"), ("bind #c /m/d", "c"), ("bind #b /m", "b")] {
+        w.apply("clear\nbind #a /m").await;
+        let dir = w.file("/m").await.unwrap();
+        w.mem("a").set(Health::Hangs);
+        let names = Name::path("d/x").unwrap();
+        let (walk, look) = (dir.walk(&names), dir.walk_getattr(&names[..1]));
+        tokio::pin!(walk, look);
+        assert!(futures::poll!(&mut walk).is_pending() && futures::poll!(&mut look).is_pending());
+        w.mem("a").set(Health::Well);
+        w.apply(text).await;
+        // Somebody else uses the same handle first.
+        dir.walk(&names).await.end.unwrap();
+        let (file, (sub, _)) = (walk.await.end.unwrap(), look.await.unwrap());
+        assert_eq!(cat(&file).await.unwrap(), expected, "{text}");
+        assert_eq!(cat(&sub.walk(&names[1..]).await.end.unwrap()).await.unwrap(), expected, "{text}");
     }
 }

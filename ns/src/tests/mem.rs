@@ -12,6 +12,8 @@ use fs_ninep::{
     Attr, Call, Created, DirEntry, File, Kind, Name, OpenFile, OpenFlags, Qid, QidType, Result, ServerId, Walk,
 };
 
+use tokio::sync::watch;
+
 use crate::link::lock;
 
 #[derive(Clone)]
@@ -32,7 +34,7 @@ pub struct Mem {
     server: ServerId,
     inodes: Mutex<BTreeMap<u64, Inode>>,
     next: AtomicU64,
-    health: Mutex<Health>,
+    health: watch::Sender<Health>,
     epoch: AtomicU64,
     pub calls: AtomicUsize,
     /// Listings come without files.
@@ -52,7 +54,7 @@ impl Mem {
             server: ServerId::fresh(),
             inodes: Mutex::new(BTreeMap::from([(1, Inode::Dir(BTreeMap::new()))])),
             next: AtomicU64::new(2),
-            health: Mutex::new(Health::Well),
+            health: watch::Sender::new(Health::Well),
             epoch: AtomicU64::new(0),
             calls: AtomicUsize::new(0),
             bare: AtomicBool::new(false),
@@ -101,7 +103,7 @@ impl Mem {
     }
 
     pub fn set(&self, health: Health) {
-        *lock(&self.health) = health;
+        self.health.send_replace(health);
     }
 
     /// Every handle given so far fails with `Reset` from now on.
@@ -115,12 +117,12 @@ impl Mem {
 
     async fn turn(&self, epoch: u64) -> Result<()> {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        let health = *lock(&self.health);
+        let mut health = self.health.subscribe();
+        let health = *health.wait_for(|h| *h != Health::Hangs).await.map_err(|_| Kind::Io)?;
         match health {
-            Health::Hangs => std::future::pending().await,
             Health::Fails(kind) => Err(kind.into()),
             Health::Well if epoch != self.epoch.load(Ordering::Relaxed) => Err(Kind::Reset.into()),
-            Health::Well => Ok(()),
+            _ => Ok(()),
         }
     }
 
