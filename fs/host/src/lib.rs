@@ -40,6 +40,9 @@ pub const OPEN_MAX: usize = 1024;
 /// Directories between the root and a file, at most.
 pub const DEPTH_MAX: u32 = 4096;
 
+/// Symbolic links followed on the way to a shared directory, as many as the kernel follows.
+pub const LINKS_MAX: usize = 40;
+
 /// The largest single read or write, in bytes.
 pub const IO_MAX: u32 = 1 << 20;
 
@@ -55,6 +58,9 @@ pub struct HostConfig {
     pub handles_max: usize,
     /// Files open at once; one more is `TooManyFiles`.
     pub open_max: usize,
+    /// Symbolic links followed on the way to the directory; 0 for a path that had none when it was allowed, so that nobody
+    /// who may write above it can make it mean another.
+    pub links_max: usize,
     /// Mount points that must never be entered, beside every ipos mount: the node's own, under another type name.
     pub forbid: Vec<PathBuf>,
 }
@@ -62,7 +68,7 @@ pub struct HostConfig {
 impl Default for HostConfig {
     fn default() -> HostConfig {
         let (handles_max, open_max) = (HANDLES_MAX, OPEN_MAX);
-        HostConfig { readonly: false, bytes_max: None, handles_max, open_max, forbid: Vec::new() }
+        HostConfig { readonly: false, bytes_max: None, handles_max, open_max, links_max: LINKS_MAX, forbid: Vec::new() }
     }
 }
 
@@ -89,9 +95,10 @@ pub(crate) struct Shared {
 impl Host {
     /// Serves the directory `path`. May block on the disk, and never enters a mount that is forbidden.
     /// # Errors
-    /// `NotFound`, `NotDir`; `Denied` where the way leads into an ipos mount or a forbidden one.
+    /// `NotFound`, `NotDir`; `Loop` for more than `links_max` links; `Denied` where the way leads into an ipos mount or a
+    /// forbidden one.
     pub fn open(path: &Path, config: HostConfig) -> Result<Host> {
-        let (fd, stat) = mounts::open_path(path, &config.forbid)?;
+        let (fd, stat) = mounts::open_path(path, config.links_max, &config.forbid)?;
         if !stat.is_dir() {
             return Err(Error::new(Kind::NotDir, format!("{}: not a directory", path.display())));
         }

@@ -12,9 +12,6 @@ use nix::sys::stat::Mode;
 
 use crate::sys::{self, Stat, failed};
 
-/// Symbolic links followed on the way to a shared directory, as many as the kernel follows.
-const LINKS_MAX: usize = 40;
-
 /// How the files of a mount behave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MountKind {
@@ -91,8 +88,9 @@ fn unescape(field: &[u8]) -> PathBuf {
     OsString::from_vec(out).into()
 }
 
-/// Opens `path` as the kernel would, one element at a time, asking nothing of a forbidden mount on the way.
-pub fn open_path(path: &Path, forbid: &[PathBuf]) -> Result<(OwnedFd, Stat)> {
+/// Opens `path` as the kernel would, one element at a time, asking nothing of a forbidden mount on the way and following
+/// at most `links_max` symbolic links.
+pub fn open_path(path: &Path, links_max: usize, forbid: &[PathBuf]) -> Result<(OwnedFd, Stat)> {
     let missing = |e| Error::new(failed(e).kind(), format!("{}: {}", path.display(), failed(e)));
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let start = |p: &Path| open(if p.is_absolute() { "/" } else { "." }, flags, Mode::empty());
@@ -111,7 +109,7 @@ pub fn open_path(path: &Path, forbid: &[PathBuf]) -> Result<(OwnedFd, Stat)> {
             continue;
         }
         links += 1;
-        if links > LINKS_MAX {
+        if links > links_max {
             return Err(Error::new(Kind::Loop, format!("{}: too many symbolic links", path.display())));
         }
         let target = sys::read_link(next.as_fd()).map_err(missing)?;

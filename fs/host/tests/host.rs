@@ -559,6 +559,9 @@ fn only_a_directory_is_served() {
     {
         assert_eq!(kind(Host::open(&w.path(path), HostConfig::default())), expect, "{path}");
     }
+    let straight = || HostConfig { links_max: 0, ..HostConfig::default() };
+    assert_eq!(kind(Host::open(&w.path("out"), straight())), Some(Kind::Loop), "a link where none is allowed");
+    assert!(Host::open(&w.path("").canonicalize().unwrap(), straight()).is_ok());
 }
 
 #[tokio::test]
