@@ -241,8 +241,13 @@ impl Exports {
         }
         let forbid = lock(&self.private).mounts().to_vec();
         let dir = path.clone();
-        let config = HostConfig { bytes_max: max, forbid, ..HostConfig::default() };
-        let opened = tokio::task::spawn_blocking(move || Host::open(&dir, config)).await.map_err(|_| Kind::Io)??;
+        // No link was in the path when it was bound; who may write above the directory could put one there since.
+        let config = HostConfig { bytes_max: max, links_max: 0, forbid, ..HostConfig::default() };
+        let opened = tokio::task::spawn_blocking(move || Host::open(&dir, config)).await.map_err(|_| Kind::Io)?;
+        let opened = opened.map_err(|e| match e.kind() {
+            Kind::Loop => Error::Moved { path: path.clone() }.into(),
+            _ => e,
+        })?;
         let mut hosts = lock(&self.hosts);
         // Who was first while we waited counts: the limit is one for all.
         if let Some(served) = hosts.get(&id).filter(same) {

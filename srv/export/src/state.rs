@@ -71,6 +71,10 @@ pub enum Error {
     OwnState { path: PathBuf, home: PathBuf },
     #[error("{path} holds {home}, this node's keys and state; bind a directory inside it")]
     HoldsState { path: PathBuf, home: PathBuf },
+    #[error(
+        "{path} leads elsewhere now: a symbolic link stands in the way; free this export and bind the directory anew"
+    )]
+    Moved { path: PathBuf },
     #[error("{path} is not a directory; bind the directory it lies in")]
     NotDir { path: PathBuf },
     #[error("{path}: {source}")]
@@ -108,7 +112,7 @@ impl Error {
             TreeName { .. } | NameTaken { .. } | Bound { .. } => Kind::Exists,
             ExportsFull | GrantsFull | UsedUp { .. } => Kind::Exhausted,
             OwnTree { .. } | OwnState { .. } | HoldsState { .. } => Kind::NotPermitted,
-            WrongPeer { .. } => Kind::Denied,
+            WrongPeer { .. } | Moved { .. } => Kind::Denied,
             Expired { .. } | Revoked { .. } | GrantRevoked { .. } => Kind::Expired,
             ReadOnly { .. } => Kind::ReadOnly,
             NotDir { .. } => Kind::NotDir,

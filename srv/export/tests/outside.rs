@@ -550,3 +550,57 @@ async fn an_export_never_used_goes_by_itself() {
     assert_eq!(kind(walk(&root, &unused).await), Kind::NotFound);
     assert!(walk(&root, &used).await.is_ok());
 }
+
+#[tokio::test]
+async fn a_link_put_in_the_way_leads_nowhere() {
+    let w = World::new();
+    w.own("ctl", "grant ann HOME/photos rw;grant ann HOME/photos/sub").await.unwrap();
+    let World { home, cpu, exports, tree } = w;
+    drop((exports, tree));
+    let exports = start(home.path(), &cpu).unwrap();
+    let w = World { tree: exports.tree(), exports, home, cpu };
+    // What ann may do in photos, before anybody has looked at sub since the start.
+    let root = w.root(&peer(ANN)).await;
+    let photos = walk(&root, "photos").await.unwrap();
+    let n = |name: &str| names(name).remove(0);
+    photos.rename(&n("sub"), &photos, &n("old")).await.unwrap();
+    photos.symlink(&n("sub"), b"../.ipos").await.unwrap();
+    let e = walk(&root, "sub").await.err().unwrap();
+    assert_eq!(e.kind(), Kind::Denied);
+    assert!(e.to_string().contains("photos/sub leads elsewhere now: a symbolic link stands in the way"), "{e}");
+    assert_eq!(ls(&root).await.unwrap(), "photos sub", "it is listed, and walking to it says what is wrong");
+}
+
+/// Over the wire as between two nodes.
+#[tokio::test]
+async fn revocation_is_felt_over_a_connection() {
+    let w = World::new();
+    w.own("ctl", "grant ann /cpu").await.unwrap();
+    let (here, there) = tokio::io::duplex(1 << 16);
+    let server = fs_ninep::serve(here, w.exports.outside(), peer(ANN), fs_ninep::Limits::default());
+    let server = tokio::spawn(server);
+    let client = fs_ninep::Client::connect(there, fs_ninep::ClientConfig::default()).await.unwrap();
+    let root = client.attach("", "").await.unwrap();
+    assert_eq!(ls(&root).await.unwrap(), "cpu");
+    assert_eq!(kind(walk(&root, "photos").await), Kind::NotFound);
+    let event = open_at(&root, "cpu/event", OpenFlags::RDONLY).await.unwrap();
+    let waiting = tokio::spawn(async move { event.read(0, 100).await });
+    assert_eq!(read(&root, "cpu/info").await.unwrap(), format!("{ANN} Info\n"));
+    w.own("ctl", "revoke ann /cpu").await.unwrap();
+    let cut = tokio::time::timeout(Duration::from_secs(1), waiting).await.unwrap().unwrap();
+    assert_eq!(kind(cut), Kind::Expired);
+    assert_eq!(ls(&root).await.unwrap(), "");
+
+    let (n, cap) = w.export("bind HOME/photos /p;to ann").await;
+    let dir = client.attach("", &cap).await.unwrap();
+    assert_eq!(read(&dir, "sub/b").await.unwrap(), "beta");
+    w.own(&format!("{n}/ctl"), "free").await.unwrap();
+    let e = client.attach("", &cap).await.err().unwrap();
+    assert_eq!(
+        (e.kind(), e.to_string()),
+        (Kind::Expired, format!("export {n} was taken back by its owner; ask for another"))
+    );
+    assert_eq!(kind(dir.getattr().await), Kind::Expired);
+    drop((client, root, dir));
+    server.abort();
+}
