@@ -31,8 +31,9 @@ use crate::node::Node;
 use crate::pool::Pool;
 use crate::quota::Quota;
 
-/// Idle files of one host directory whose descriptors are kept.
-pub const HANDLES_MAX: usize = 1024;
+/// Idle files of one host directory whose descriptors are kept: finding one again costs 5 us, and a process may have no
+/// more than 1024 descriptors for all it does.
+pub const HANDLES_MAX: usize = 256;
 
 /// Open files and directories of one host directory.
 pub const OPEN_MAX: usize = 1024;
