@@ -16,8 +16,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use fs_ninep::{
-    Attr, Call, Caller, Created, File, Kind, Name, OpenFile, OpenFlags, Qid, QidType, Result, ServerId, SetAttr,
-    StatFs, Walk,
+    Attr, Call, Caller, Created, File, Kind, Name, OpenFile, OpenFlags, Qid, Result, ServerId, SetAttr, StatFs, Walk,
 };
 
 use crate::Error;
@@ -301,7 +300,7 @@ impl File for Node {
             return qid;
         }
         match &state.at {
-            At::Root => Qid { ty: QidType::DIR, version: 0, path: 0 },
+            At::Root => root::ROOT,
             At::Own(own) => own.qid(),
             At::One(place) if state.since.below => Qid { version: 0, ..place.file.qid() },
             At::One(place) => place.file.qid(),

@@ -28,6 +28,10 @@ pub const TREE: &[Row<Own>] = &[
     stream("event", Own::Event, 0o400), // the lines obeyed
 ];
 
+/// The root directory. Its number is far from those that servers count up from 1: a face that looks at qids alone, over
+/// one connection, takes no file of theirs for one of these.
+pub const ROOT: Qid = Qid { ty: QidType::DIR, version: 0, path: 0x6e73_0000_0000_0000 };
+
 impl Own {
     fn row(self) -> &'static Row<Own> {
         &TREE[self as usize]
@@ -45,7 +49,7 @@ impl Own {
 
     /// Its qid.
     pub fn qid(self) -> Qid {
-        Qid { ty: QidType::FILE, version: 0, path: 1 + self as u64 }
+        Qid { ty: QidType::FILE, version: 0, path: ROOT.path + 1 + self as u64 }
     }
 
     /// Its attributes for `caller`.
