@@ -171,7 +171,7 @@ impl Net {
     async fn dial_text(&self, text: &str) -> Result<PeerId, Error> {
         let addr = addr::parse(text)?;
         let named = addr::peer(&addr);
-        if named == Some(self.id) {
+        if named == Some(self.id) || lock(&self.shared).listen.contains(&addr) {
             return Err(Error::Own { addr: text.into() });
         }
         if let Some(peer) = named.filter(|p| lock(&self.shared).best(p).is_some()) {

@@ -140,6 +140,7 @@ async fn what_cannot_be_dialled_is_refused_with_a_reason() {
         ("/ip4/127.0.0.1".to_string(), Kind::Invalid, "neither /tcp/PORT"),
         ("/ip4/0.0.0.0/tcp/9".to_string(), Kind::Invalid, "unspecified"),
         (ann.addrs()[0].clone(), Kind::Invalid, "is this node itself"),
+        (ann.addrs()[0].rsplit_once("/p2p/").unwrap().0.to_string(), Kind::Invalid, "is this node itself"),
         (
             format!("{bare}/p2p/{}", PeerId::new("12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN")),
             Kind::Denied,

@@ -85,7 +85,13 @@ async fn each_sees_the_other_over_one_connection() {
     let of_ann = peers(&ann, dir.path());
     let owner = Caller::owner(0);
     let tree = of_ann.tree().attach(&owner, "").await.unwrap();
+    let event = walk(&tree, "event").await.unwrap().open(OpenFlags::RDONLY).await.unwrap();
     write(&tree, "ctl", format!("dial {} bob\n", bob.addrs()[0])).await.unwrap();
+    let told = [
+        format!("connected\t-\t{}\t{}\tout\n", bob.id(), bob.addrs()[0]),
+        format!("named\tbob\t{}\n", bob.id()),
+        format!("disconnected\tbob\t{}\tthis node hung up\n", bob.id()),
+    ];
     let status = cat(&walk(&tree, "bob/status").await.unwrap()).await.unwrap();
     assert!(
         status.starts_with("connected ") && status.trim_end().ends_with(&format!("dialled at {}", bob.addrs()[0])),
@@ -104,6 +110,27 @@ async fn each_sees_the_other_over_one_connection() {
     let tree = of_bob.tree().attach(&owner, "").await.unwrap();
     let stranger = walk(&tree, &format!("{}/status", ann.id())).await.unwrap();
     assert!(cat(&stranger).await.unwrap().contains("it dialled, from"));
+    let near = cat(&walk(&of_ann.tree().attach(&owner, "").await.unwrap(), "near").await.unwrap()).await.unwrap();
+    assert_eq!(near, format!("{}\t{}\tdial\tbob\tconnected\n", bob.id(), bob.addrs()[0]));
+
+    // A hangup closes the connection for both; ann's tree tells all of it, in order.
+    let tree = of_ann.tree().attach(&owner, "").await.unwrap();
+    let latency = walk(&tree, "bob/latency").await.unwrap();
+    let measured = timeout(LONG, async {
+        while cat(&latency).await.unwrap() == "-\n" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    measured.await.unwrap();
+    assert!(cat(&latency).await.unwrap().trim().parse::<f64>().unwrap() > 0.0);
+    write(&tree, "ctl", "hangup bob\n".into()).await.unwrap();
+    assert!(ann.link(&bob.id()).is_none());
+    assert!(cat(&walk(&tree, "bob/status").await.unwrap()).await.unwrap().starts_with("hungup "));
+    let mut got = String::new();
+    while got.len() < told.concat().len() {
+        got += std::str::from_utf8(&timeout(LONG, event.read(0, 4096)).await.unwrap().unwrap()).unwrap();
+    }
+    assert_eq!(got, told.concat());
 }
 
 #[tokio::test]
