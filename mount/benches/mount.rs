@@ -8,6 +8,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fs_host::{Host, HostConfig};
-use fs_ninep::{Call, Caller, Kind};
+use fs_ninep::{Call, Caller, Client, ClientConfig, Kind, Limits};
 use fs_tree::{At, Row, Service, dir, value};
 use mount::{Mount, Options};
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -92,6 +93,7 @@ fn serve(args: &[String]) {
     rt.block_on(async {
         let root = match kind.as_str() {
             "demo" => fs_tree::serve(Arc::new(Demo)).attach(&Caller::owner(0), "").await.expect("a root"),
+            "remote" => far_demo().await,
             "host" => Host::open(Path::new(host), HostConfig::default()).expect("a host directory").root(),
             other => panic!("no such tree: {other}"),
         };
@@ -100,6 +102,23 @@ fn serve(args: &[String]) {
         println!("up");
         mount.done().await;
     });
+}
+
+/// The same tree through 9P, served by another thread over a socket: what a neighbour's tree costs without the network.
+async fn far_demo() -> Arc<dyn fs_ninep::File> {
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    [&ours, &theirs].iter().for_each(|s| s.set_nonblocking(true).expect("not to block"));
+    std::thread::spawn(move || {
+        let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        rt.block_on(async {
+            let stream = tokio::net::UnixStream::from_std(theirs).expect("a stream");
+            let tree = fs_tree::serve(Arc::new(Demo));
+            let _ = fs_ninep::serve(stream, tree, Caller::owner(0), Limits::default()).await;
+        });
+    });
+    let stream = tokio::net::UnixStream::from_std(ours).expect("a stream");
+    let client = Client::connect(stream, ClientConfig::default()).await.expect("a connection");
+    client.attach("bench", "").await.expect("a root")
 }
 
 fn pin(core: Option<usize>) {
@@ -210,6 +229,9 @@ fn latencies(base: &Path, rounds: usize) {
             one_latency(&format!("ipos, {name}, spin {spin}"), &point, rounds, anchor);
             drop(served);
         }
+        let served = Served::ours("remote", &point, 50, core, base);
+        one_latency(&format!("ipos over 9P, {name}, spin 50"), &point, rounds, anchor);
+        drop(served);
     }
     pin(None);
 }
@@ -237,14 +259,12 @@ fn listings(base: &Path) {
     }
     let native = ls(&many);
     println!("ls -l of {ENTRIES}: native {native:.0} ms");
-    let served = Served::ours("demo", &point, 50, None, base);
-    let first = ls(&point.join("many"));
-    println!("ls -l of {ENTRIES}: synthetic {first:.0} ms, {:.1} x native", first / native);
-    drop(served);
-    let served = Served::ours("host", &point, 50, None, &base.join("host"));
-    let host = ls(&point.join("many"));
-    println!("ls -l of {ENTRIES}: host directory {host:.0} ms, {:.1} x native", host / native);
-    drop(served);
+    for (kind, name) in [("demo", "synthetic"), ("host", "host directory"), ("remote", "synthetic over 9P")] {
+        let served = Served::ours(kind, &point, 50, None, &base.join("host"));
+        let took = ls(&point.join("many"));
+        println!("ls -l of {ENTRIES}: {name} {took:.0} ms, {:.1} x native", took / native);
+        drop(served);
+    }
     match Served::bindfs(&base.join("host"), &base.join("bind"), None, "1") {
         Some(_served) => {
             let bound = ls(&base.join("bind/many"));

@@ -13,6 +13,7 @@ mod opens;
 mod ops;
 mod point;
 mod session;
+mod spin;
 
 use std::path::Path;
 use std::sync::{Arc, Weak, mpsc};

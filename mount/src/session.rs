@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use fs_ninep::{Error, File, Kind, Result};
@@ -29,6 +29,7 @@ use crate::abi::{self, Malformed, Op, Out, Request};
 use crate::nodes::Nodes;
 use crate::opens::Opens;
 use crate::ops;
+use crate::spin::Spin;
 
 /// Requests that may wait at a time; one more is answered EAGAIN.
 pub const PARKED_MAX: usize = 16_384;
@@ -149,9 +150,9 @@ impl Session {
         // SAFETY: what is registered is a share of the open device, which names it until it is dropped with `device`.
         let device = unsafe { AsyncFd::register_with_interest(self.device.clone(), interest)? };
         let mut buf = BytesMut::with_capacity(abi::BUFFER);
+        let mut spin = Spin::new(spin);
         loop {
             let mut ready: AsyncFdReadyGuard<'_, _> = device.ready(interest).await?;
-            let mut last = Instant::now();
             let mut burst = 0;
             loop {
                 match read_request(&self.device, &mut buf) {
@@ -161,14 +162,10 @@ impl Session {
                         if burst % BURST == 0 {
                             yield_now().await;
                         }
-                        last = Instant::now();
+                        spin.answered();
                     }
-                    // The wake-up of a sleeping core costs more than the request: look again for a little while. Each
-                    // look lets whoever waits for this core run first, and every other task of this thread.
-                    Err(Errno::EAGAIN) if last.elapsed() < spin => {
-                        std::thread::yield_now();
-                        yield_now().await;
-                    }
+                    // Every other task of this thread has its turn between two looks.
+                    Err(Errno::EAGAIN) if spin.again() => yield_now().await,
                     Err(Errno::EAGAIN) => {
                         ready.clear_ready();
                         break;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use fs_host::{Host, HostConfig};
 use tempfile::TempDir;
 
-use super::mounted::{LONG, Mounted, mounted};
+use super::mounted::{LONG, Mounted, mounted, not_run};
 
 /// A host directory and the same through a mount.
 struct Disk {
@@ -85,7 +85,7 @@ fn a_tree_is_copied_whole_both_ways() {
     if d.m.sh("command -v rsync").starts_with('/') {
         d.m.check(&format!("rsync -a {o}/d3/ r/ && rsync -ain {o}/d3/ r/ && diff -r d3 r"), "");
     } else {
-        println!("not run: rsync of a_tree_is_copied_whole_both_ways: rsync is missing");
+        not_run("rsync of a_tree_is_copied_whole_both_ways", "rsync is missing");
     }
 }
 
@@ -105,7 +105,7 @@ fn git_works() {
 fn sqlite_works() {
     let Some(d) = disk("sqlite_works") else { return };
     if !d.m.sh("command -v sqlite3").starts_with('/') {
-        println!("not run: sqlite_works: sqlite3 is missing");
+        not_run("sqlite_works", "sqlite3 is missing");
         return;
     }
     for mode in ["delete", "wal"] {

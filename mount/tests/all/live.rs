@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use fs_ninep::{Kind, OpenFlags};
 
-use super::mounted::mounted;
+use super::mounted::{mounted, not_run};
 use super::tree::{choppy, ctl, dir, event, plain, refuses, rendered, root, talk, value};
 
 #[test]
@@ -66,7 +66,7 @@ fn sizes_are_true() {
     let script = "import os,sys; f=os.open('status',0); n=os.fstat(f).st_size; os.sendfile(1,f,0,n)";
     m.check(&format!("python3 -c \"{script}\" | cat"), text.trim_end());
     if !m.sh("command -v rsync").starts_with('/') {
-        println!("not run: rsync of sizes_are_true: rsync is missing");
+        not_run("rsync of sizes_are_true", "rsync is missing");
     } else {
         m.check(&format!("rsync -r . {o}/r/ && cat {o}/r/status"), text.trim_end());
     }

@@ -4,6 +4,7 @@ mod disk;
 mod live;
 mod mounted;
 mod point;
+mod remote;
 mod signals;
 mod space;
 mod tree;

@@ -1,6 +1,9 @@
 //! A mount for one test: its own thread and runtime, a shell to use it from, and always an end.
 
+use std::future::Future;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -29,6 +32,15 @@ pub fn mounted(name: &str, root: Arc<dyn File>) -> Option<Mounted> {
 }
 
 pub fn mounted_with(name: &str, root: Arc<dyn File>, options: Options) -> Option<Mounted> {
+    mounted_later(name, options, || Box::pin(std::future::ready(root)))
+}
+
+/// The same, where the root comes of work in the runtime that serves.
+pub fn mounted_later(
+    name: &str,
+    options: Options,
+    root: impl FnOnce() -> Pin<Box<dyn Future<Output = Arc<dyn File>>>> + Send + 'static,
+) -> Option<Mounted> {
     if !can_mount(name) {
         return None;
     }
@@ -38,17 +50,27 @@ pub fn mounted_with(name: &str, root: Arc<dyn File>, options: Options) -> Option
     Some(serve(dir, temp, root, options))
 }
 
+/// Says so past the test harness, which keeps what a passing test prints to itself.
+pub fn not_run(name: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "not run: {name}: {why}");
+}
+
 pub fn can_mount(name: &str) -> bool {
     match std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse") {
         Ok(_) => true,
         Err(e) => {
-            println!("not run: {name}: /dev/fuse: {e}");
+            not_run(name, &format!("/dev/fuse: {e}"));
             false
         }
     }
 }
 
-fn serve(dir: PathBuf, temp: TempDir, root: Arc<dyn File>, options: Options) -> Mounted {
+fn serve(
+    dir: PathBuf,
+    temp: TempDir,
+    root: impl FnOnce() -> Pin<Box<dyn Future<Output = Arc<dyn File>>>> + Send + 'static,
+    options: Options,
+) -> Mounted {
     let (stop, stopped) = oneshot::channel();
     let (tell_up, up) = channel();
     let (tell_end, ended) = channel();
@@ -56,7 +78,7 @@ fn serve(dir: PathBuf, temp: TempDir, root: Arc<dyn File>, options: Options) -> 
     let thread = std::thread::spawn(move || {
         let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         rt.block_on(async move {
-            let mount = Mount::start(root, &at, options).unwrap();
+            let mount = Mount::start(root().await, &at, options).unwrap();
             tell_up.send(()).unwrap();
             tokio::select! {
                 _ = mount.done() => {}

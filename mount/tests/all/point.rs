@@ -9,7 +9,7 @@ use fs_ninep::Kind;
 use mount::{Mount, Options};
 use tokio::sync::watch;
 
-use super::mounted::{LONG, can_mount, mounted, mounted_with};
+use super::mounted::{LONG, can_mount, mounted, mounted_with, not_run};
 use super::tree::{dir, event, root, value};
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -151,7 +151,7 @@ fn what_a_killed_server_leaves_is_replaced() {
 /// command as nobody, `$dir` is a directory of nobody's.
 fn as_nobody(name: &str, mode: &str, script: &str) -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
-        println!("not run: {name}: only root can become another user");
+        not_run(name, "only root can become another user");
         return None;
     }
     let temp = tempfile::tempdir().unwrap();
@@ -231,7 +231,7 @@ fn an_aborted_mount_is_taken_down() {
     let abort = format!("mount -t fusectl none {control} && echo 1 > {control}/{connection}/abort");
     let aborted = Command::new("unshare").args(["--mount", "--propagation", "private", "sh", "-c", &abort]).status();
     if !aborted.unwrap().success() {
-        println!("not run: {name}: fusectl cannot be mounted");
+        not_run(name, "fusectl cannot be mounted");
         reader.kill().unwrap();
         reader.wait().unwrap();
         return;
