@@ -292,6 +292,11 @@ async fn read_only_is_read_only_to_every_call() {
             assert_eq!(kind(file.open(OpenFlags::RDWR).await.map(drop)), Kind::ReadOnly);
         }
     }
+    // A directory read that has the files at hand gives them under the same terms.
+    let cpu = walk(&root, "cpu").await.unwrap();
+    let entries = cpu.open(OpenFlags::RDONLY).await.unwrap().readdir(0, 100).await.unwrap();
+    let ctl = entries.into_iter().find(|e| e.name.as_bytes() == b"ctl").and_then(|e| e.file).unwrap();
+    assert_eq!(kind(ctl.open(OpenFlags::WRONLY).await.map(drop)), Kind::ReadOnly);
     let e = open_at(&root, "cpu/ctl", OpenFlags::WRONLY).await.err().unwrap();
     assert_eq!((e.kind(), e.to_string()), (Kind::ReadOnly, "/cpu is granted read-only; ask its owner for rw".into()));
     assert!(read(&root, "cpu/info").await.is_ok());
@@ -603,4 +608,56 @@ async fn revocation_is_felt_over_a_connection() {
     assert_eq!(kind(dir.getattr().await), Kind::Expired);
     drop((client, root, dir));
     server.abort();
+}
+
+#[tokio::test]
+async fn one_use_is_one_attach_however_many_come_at_once() {
+    let w = World::new();
+    let (n, cap) = w.export("bind HOME/photos /p").await;
+    for round in 0..20 {
+        // A new limit opens the directory anew: every attach waits for that, and then they are many.
+        w.own(&format!("{n}/ctl"), &format!("uses 1;max {}", 1000 + round)).await.unwrap();
+        let (outside, ann) = (w.exports.outside(), peer(ANN));
+        let tries = futures::future::join_all((0..8).map(|_| outside.attach(&ann, &cap))).await;
+        let refused: Vec<Kind> = tries.into_iter().filter_map(|t| t.err()).map(|e| e.kind()).collect();
+        assert_eq!(refused, [Kind::Exhausted; 7]);
+    }
+}
+
+#[tokio::test]
+async fn a_write_given_up_is_done_or_not_and_the_file_agrees() {
+    let w = World::new();
+    for n in 0..50 {
+        let write = w.own("ctl", if n % 2 == 0 { "grant ann /cpu" } else { "revoke ann /cpu" });
+        let polls = n % 5;
+        let mut write = Box::pin(write);
+        for _ in 0..polls {
+            if futures::poll!(write.as_mut()).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(write);
+    }
+    // The writer that may still be at work goes before this one.
+    w.own("ctl", "grant bob /cpu").await.unwrap();
+    let told = w.own_read("grants").await;
+    let kept = start(w.home.path(), &w.cpu).unwrap();
+    let root = kept.tree().attach(&owner(), "").await.unwrap();
+    assert_eq!(read(&root, "grants").await.unwrap(), told);
+}
+
+#[tokio::test]
+async fn a_secret_is_in_cap_and_nowhere_else() {
+    let w = World::new();
+    let (n, cap) = w.export("bind HOME/photos /p;grant ann").await;
+    let secret = cap.split_once('#').unwrap().1.to_owned();
+    assert_eq!(secret.len(), 32);
+    for path in ["grants", "error", &format!("{n}/ctl"), &format!("{n}/grants"), &format!("{n}/status")] {
+        assert!(!w.own_read(path).await.contains(&secret), "{path}");
+    }
+    assert!(!fs::read_to_string(w.path(".ipos/exports")).unwrap().contains(&secret));
+    w.own(&format!("{n}/ctl"), "free").await.unwrap();
+    let e = w.attach(&peer(ANN), &cap).await.err().unwrap();
+    assert!(!e.to_string().contains(&secret));
 }
