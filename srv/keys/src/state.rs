@@ -191,6 +191,8 @@ type Table = BTreeMap<String, Arc<SigningKey>>;
 /// The keys and the directory that keeps them. Not `Debug`: a key must not be printed by accident.
 pub struct Ring {
     dir: PathBuf,
+    /// One writer at a time, over its waits for the disk; taken before `keys`, which nobody holds while waiting.
+    writers: Mutex<()>,
     keys: Mutex<Table>,
 }
 
@@ -223,7 +225,7 @@ impl Ring {
         if keys.len() > KEYS_MAX {
             return Err(Error::Full);
         }
-        let ring = Ring { dir: dir.to_owned(), keys: Mutex::new(keys) };
+        let ring = Ring { dir: dir.to_owned(), writers: Mutex::default(), keys: Mutex::new(keys) };
         if !ring.table().contains_key(NODE) {
             let key = ring.make(NODE)?;
             ring.table().insert(NODE.to_owned(), key);
@@ -262,8 +264,8 @@ impl Ring {
     /// # Errors
     /// For the first line that fails: `Node`, `BadName`, `Twice`, `Exists` or `NotFound`, `Full`; then `Random`, `Io`.
     pub fn obey(&self, verbs: &[Verb]) -> Result<(), Error> {
-        // The lock is held over the disk: writers are the owner's only, and readers of a changing table may wait.
-        let mut keys = self.table();
+        let _turn = self.writers.lock().unwrap_or_else(|e| e.into_inner());
+        let keys = self.table().clone();
         check(&keys, verbs)?;
         let mut done = keys.clone();
         let mut made = Vec::new();
@@ -298,7 +300,7 @@ impl Ring {
             }
             return Err(e);
         }
-        *keys = done;
+        *self.table() = done;
         Ok(())
     }
 
@@ -586,6 +588,24 @@ mod tests {
             assert!(text.contains(&*home.path().to_string_lossy()), "{text}");
             assert_eq!(content(), before, "{want}");
         }
+    }
+
+    #[test]
+    fn what_belongs_to_another_user_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let me = nix::unistd::geteuid();
+        // Root gives a file away; another user looks at one of root's.
+        let path = if me.is_root() {
+            let path = home.path().join("node.key");
+            fs::write(&path, "").unwrap();
+            std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
+            path
+        } else {
+            PathBuf::from("/etc/passwd")
+        };
+        let e = check_owned(&path, &fs::metadata(&path).unwrap(), 0o600).unwrap_err();
+        assert!(matches!(e, Error::Foreign { .. }), "{e}");
+        assert!(e.to_string().ends_with(&format!("or type \"chown {me} {}\"", path.display())), "{e}");
     }
 
     #[test]
