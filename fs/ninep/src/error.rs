@@ -122,10 +122,51 @@ impl Kind {
         named.unwrap_or(Kind::Other(u16::try_from(errno).unwrap_or(5)))
     }
 
-    /// The kind of a 9P2000 error text: the longest known text it contains, else `Io`.
+    /// The kind's text in an Rerror. Linux looks a text up as a whole, so that where it does not know Plan 9's words it
+    /// is told its own.
+    pub const fn wire_text(self) -> &'static str {
+        match self {
+            Kind::NotPermitted => "Operation not permitted",
+            Kind::Interrupted => "Interrupted system call",
+            Kind::Io => "Input/output error",
+            Kind::BadFile => "Bad file descriptor",
+            Kind::Again => "Resource temporarily unavailable",
+            Kind::NoMemory => "Cannot allocate memory",
+            Kind::Busy => "Device or resource busy",
+            Kind::CrossDevice => "Invalid cross-device link",
+            Kind::NotDir => "Not a directory",
+            Kind::IsDir => "Is a directory",
+            Kind::Invalid => "Invalid argument",
+            Kind::TooManyFiles => "Too many open files",
+            Kind::TooBig => "File too large",
+            Kind::NoSpace => "No space left on device",
+            Kind::NotSeekable => "Illegal seek",
+            Kind::ReadOnly => "Read-only file system",
+            Kind::TooManyLinks => "Too many links",
+            Kind::BrokenPipe => "Broken pipe",
+            Kind::NameTooLong => "File name too long",
+            Kind::NotImplemented => "Function not implemented",
+            Kind::NotEmpty => "Directory not empty",
+            Kind::Loop => "Too many levels of symbolic links",
+            Kind::NoData => "No data available",
+            Kind::Protocol => "Protocol error",
+            Kind::MessageTooLong => "Message too long",
+            Kind::NotSupported => "Operation not supported",
+            Kind::Reset => "Connection reset by peer",
+            Kind::TimedOut => "Connection timed out",
+            Kind::Refused => "Connection refused",
+            Kind::Unreachable => "No route to host",
+            Kind::Stale => "Stale file handle",
+            Kind::Exhausted => "Disk quota exceeded",
+            _ => self.text(),
+        }
+    }
+
+    /// The kind of a 9P2000 error text: the longest known text it contains, Plan 9's or Linux's, else `Io`.
     pub fn from_text(text: &str) -> Kind {
-        let known = Kind::ALL.iter().copied().filter(|k| text.contains(k.text()));
-        known.max_by_key(|k| k.text().len()).unwrap_or(Kind::Io)
+        let both = Kind::ALL.iter().flat_map(|&k| [(k, k.text()), (k, k.wire_text())]);
+        let known = both.filter(|(_, t)| text.contains(t));
+        known.max_by_key(|(_, t)| t.len()).map_or(Kind::Io, |(k, _)| k)
     }
 }
 
@@ -196,6 +237,7 @@ mod tests {
         for &k in Kind::ALL {
             assert_eq!(Kind::from_errno(k.errno()), k);
             assert_eq!(Kind::from_text(k.text()), k, "{}", k.text());
+            assert_eq!(Kind::from_text(k.wire_text()), k, "{}", k.wire_text());
         }
         assert_eq!(Kind::from_errno(9999), Kind::Other(9999));
         assert_eq!(Kind::from_text("moon: file does not exist"), Kind::NotFound);

@@ -2,6 +2,8 @@
 
 #[path = "all/client.rs"]
 mod client;
+#[path = "all/kernel.rs"]
+mod kernel;
 #[path = "all/memory.rs"]
 mod memory;
 #[path = "all/script.rs"]
@@ -11,6 +13,10 @@ mod server;
 
 /// Runs one test to its end on a runtime of its own; none takes longer than this.
 fn block_on<F: Future>(f: F) -> F::Output {
+    block_on_for(30, f)
+}
+
+fn block_on_for<F: Future>(seconds: u64, f: F) -> F::Output {
     let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    rt.block_on(async { tokio::time::timeout(std::time::Duration::from_secs(30), f).await.expect("in time") })
+    rt.block_on(async { tokio::time::timeout(std::time::Duration::from_secs(seconds), f).await.expect("in time") })
 }

@@ -336,7 +336,11 @@ impl Conn {
 
 fn refusal(kind: Kind, text: &[u8]) -> Error {
     let text = String::from_utf8_lossy(text);
-    if text.is_empty() || text == kind.text() { kind.into() } else { Error::new(kind, text) }
+    if text.is_empty() || text == kind.text() || text == kind.wire_text() {
+        kind.into()
+    } else {
+        Error::new(kind, text)
+    }
 }
 
 impl Keep {

@@ -167,8 +167,9 @@ pub enum Change {
 /// Reads a Twstat's record: all ones and the empty string leave a thing alone.
 pub fn change(stat: &Stat, is_dir: bool) -> Result<Change> {
     let keep = Stat::KEEP;
-    if stat.ty != keep.ty || stat.dev != keep.dev || stat.qid != keep.qid || stat.muid != keep.muid {
-        return Err(Error::new(Kind::NotPermitted, "wstat cannot change a file's type, device, qid or muid"));
+    // muid is not looked at: Linux names its user there in a rename
+    if stat.ty != keep.ty || stat.dev != keep.dev || stat.qid != keep.qid {
+        return Err(Error::new(Kind::NotPermitted, "wstat cannot change a file's type, device or qid"));
     }
     let number = |text: &[u8]| match text {
         b"" => Ok(None),

@@ -723,10 +723,10 @@ impl Session {
         self.out.push(|o| reply.encode_head(dialect, tag, o));
     }
 
-    /// An error as an answer. 9P2000 gets the kind's own text, which Linux knows; our own nodes get the explanation.
+    /// An error as an answer. 9P2000 gets the kind's text, which Linux knows; our own nodes get the explanation.
     fn refuse(&mut self, tag: u16, e: &Error) {
         if self.dialect == Some(Dialect::Plain) {
-            return self.answer(tag, &Reply::Error { ename: e.kind().text().as_bytes() });
+            return self.answer(tag, &Reply::Error { ename: e.kind().wire_text().as_bytes() });
         }
         let text = if e.explained() { e.to_string() } else { String::new() };
         self.answer(tag, &Reply::Lerror { ecode: e.kind().errno(), ename: Explained(clip(&text)) });

@@ -255,7 +255,7 @@ fn an_open_fid_is_cloned_in_linux_and_never_walked() {
          > 3 walk 1 2
          < 1 Walk 1
          < 2 Open 0
-         < 3 Error bad use of fid",
+         < 3 Error Bad file descriptor",
     );
 }
 
@@ -463,9 +463,9 @@ fn plain_directories_are_read_in_whole_records() {
          > 9 read 1 0 8000
          < 1 Walk 1
          < 2 Open 0
-         < 3 Error bad argument
+         < 3 Error Invalid argument
          < 4 Read b
-         < 5 Error bad argument
+         < 5 Error Invalid argument
          < 6 Read b
          < 7 Read
          < 8 Read
@@ -517,13 +517,13 @@ fn wstat_is_all_or_nothing() {
          < 1 Walk 1
          < 2 Wstat
          < 3 Error file already exists
-         < 4 Error bad argument
-         < 5 Error bad argument
+         < 4 Error Invalid argument
+         < 5 Error Invalid argument
          < 6 Wstat
          < 7 Walk 1
          < 8 Wstat
          < 9 Stat other 644 2
-         < 10 Error file is a directory",
+         < 10 Error Is a directory",
     );
 }
 
@@ -549,7 +549,7 @@ fn plain_create_masks_by_the_directory() {
          < 7 Stat dir 20000000755 0
          < 8 Walk 0
          < 9 Error file already exists
-         < 10 Error operation not supported",
+         < 10 Error Operation not supported",
     );
 }
 
