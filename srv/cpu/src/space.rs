@@ -1,0 +1,149 @@
+//! The name space of a job: what stands in it from the start, and what a `mount` line of its `ns` means.
+
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+
+use fs_ninep::{Call, Caller, File, Kind, PeerId, Remote, Tree};
+use ns::{Namespace, Resolve};
+
+use crate::device::Devices;
+use crate::readonly::ReadOnly;
+use crate::scratch::Scratch;
+use crate::{Error, Result};
+
+/// What every job finds at its start.
+const START: &str = "bind -c '#tmp' /tmp\nbind '#dev' /dev\n";
+
+/// A job's name space.
+pub struct Space {
+    /// The name space itself.
+    pub ns: Arc<Namespace>,
+    /// What stands at `/tmp`.
+    pub scratch: Arc<Scratch>,
+    mounts: Arc<Mounts>,
+}
+
+impl Space {
+    /// The name space of a new job, with `disk` bytes of scratch space.
+    /// # Errors
+    /// None but of a name space that cannot be made.
+    pub async fn new(remote: Arc<dyn Remote>, disk: u64) -> fs_ninep::Result<Space> {
+        static DEVICES: LazyLock<Arc<dyn Tree>> = LazyLock::new(|| fs_tree::serve(Arc::new(Devices)));
+        let devices = DEVICES.attach(&Caller::owner(0), "").await?;
+        let (scratch, tmp) = Scratch::root(disk);
+        let mounts = Arc::new(Mounts { remote, roots: Mutex::default() });
+        let ns = Namespace::new(vec![("tmp".into(), tmp), ("dev".into(), devices)], mounts.clone());
+        ns.apply(START).await?;
+        Ok(Space { ns, scratch, mounts })
+    }
+
+    /// Whether anything is mounted in it.
+    pub fn mounted(&self) -> bool {
+        !self.mounts.live().is_empty()
+    }
+
+    /// Whether every mount's connection is gone: asks each, and waits for the answers.
+    pub async fn lost(&self) -> bool {
+        let roots = self.mounts.live();
+        let mut lost = !roots.is_empty();
+        for root in roots {
+            let kind = root.getattr().await.err().map(|e| e.kind());
+            let gone = [Kind::Reset, Kind::Unreachable, Kind::TimedOut, Kind::Stale, Kind::BrokenPipe];
+            lost &= kind.is_some_and(|k| gone.contains(&k));
+        }
+        lost
+    }
+}
+
+/// Follows the capabilities that a job mounts.
+struct Mounts {
+    remote: Arc<dyn Remote>,
+    /// The roots attached to, while the name space holds them.
+    roots: Mutex<Vec<Weak<dyn File>>>,
+}
+
+impl Mounts {
+    fn live(&self) -> Vec<Arc<dyn File>> {
+        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        roots.retain(|root| root.strong_count() > 0);
+        roots.iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// The peer and the attach name of a capability `ipos:PEER/M#SECRET`.
+fn parse(source: &str) -> Result<(PeerId, String)> {
+    let bad = || {
+        let shown = source.split_once('#').map_or(source.to_owned(), |(open, _)| format!("{open}#*"));
+        Error::Source { source_text: shown }
+    };
+    let (peer, rest) = source.strip_prefix("ipos:").and_then(|s| s.split_once('/')).ok_or_else(bad)?;
+    let (number, secret) = rest.split_once('#').ok_or_else(bad)?;
+    if peer.is_empty() || number.is_empty() || secret.is_empty() || rest.contains('/') {
+        return Err(bad());
+    }
+    Ok((PeerId::new(peer), format!("cap/{rest}")))
+}
+
+impl Resolve for Mounts {
+    fn mount<'a>(&'a self, source: &'a str, spec: &'a str) -> Call<'a, Arc<dyn File>> {
+        Box::pin(async move {
+            let (peer, aname) = parse(source)?;
+            let readonly = match spec {
+                "" | "rw" => false,
+                "ro" => true,
+                mode => return Err(Error::Mode { mode: mode.to_owned() }.into()),
+            };
+            let file = self.remote.attach(&peer, &aname).await?;
+            let file: Arc<dyn File> = if readonly { Arc::new(ReadOnly(file)) } else { file };
+            self.roots.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&file));
+            Ok(file)
+        })
+    }
+}
+
+/// What a job's process attaches to: its name space, or the program it is to run.
+pub struct JobTree {
+    /// The name space.
+    pub ns: Arc<Namespace>,
+    /// The program's file.
+    pub program: Arc<dyn File>,
+}
+
+impl Tree for JobTree {
+    fn attach<'a>(&'a self, caller: &'a Caller, aname: &'a str) -> Call<'a, Arc<dyn File>> {
+        match aname {
+            "program" => Box::pin(std::future::ready(Ok(self.program.clone()))),
+            _ => self.ns.attach(caller, aname),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_capability_names_a_peer_and_an_attach_name() {
+        for (source, expected) in [
+            ("ipos:12D3KooWx/7#abc", Some("12D3KooWx cap/7#abc")),
+            ("ipos:12D3KooWx/7#a#b", Some("12D3KooWx cap/7#a#b")),
+            ("ipos:12D3KooWx/7", None),
+            ("ipos:12D3KooWx/7#", None),
+            ("ipos:12D3KooWx#abc", None),
+            ("ipos:/7#abc", None),
+            ("ipos:x/#abc", None),
+            ("ipos:x/7/8#abc", None),
+            ("ipos:x/7#ab/../c", None),
+            ("srv/ann", None),
+            ("", None),
+        ] {
+            let got = parse(source).map(|(peer, aname)| format!("{peer} {aname}"));
+            match expected {
+                Some(text) => assert_eq!(got.unwrap(), text),
+                None => {
+                    let text = got.unwrap_err().to_string();
+                    assert!(!text.contains("abc"), "{source}: the secret is in the error: {text}");
+                }
+            }
+        }
+    }
+}
