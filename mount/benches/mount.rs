@@ -6,20 +6,24 @@
 //!     cargo bench -p mount
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fs_ninep::{Call, Caller, Kind};
+use fs_host::{Host, HostConfig};
+use fs_ninep::{Call, Caller, Client, ClientConfig, Kind, Limits};
 use fs_tree::{At, Row, Service, dir, value};
 use mount::{Mount, Options};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
+/// Size of the large file, in bytes.
+const LARGE: usize = 256 << 20;
 /// Entries of the long listing.
 const ENTRIES: usize = 10_000;
 
@@ -77,17 +81,20 @@ fn main() -> ExitCode {
     std::fs::write(base.join("host/status"), "up 12 s\n").expect("a file");
     latencies(base, rounds);
     listings(base);
+    throughput(base, if rounds > 1000 { LARGE } else { LARGE / 64 });
     ExitCode::SUCCESS
 }
 
-/// The server: `serve KIND DIR SPIN_US CORE|any [HOST]`.
+/// The server: `serve KIND DIR SPIN_US CORE|any HOST`.
 fn serve(args: &[String]) {
-    let [kind, point, spin, core, ..] = args else { panic!("serve KIND DIR SPIN CORE") };
+    let [kind, point, spin, core, host] = args else { panic!("serve KIND DIR SPIN_US CORE|any HOST") };
     pin(core.parse().ok());
     let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     rt.block_on(async {
         let root = match kind.as_str() {
             "demo" => fs_tree::serve(Arc::new(Demo)).attach(&Caller::owner(0), "").await.expect("a root"),
+            "remote" => far_demo().await,
+            "host" => Host::open(Path::new(host), HostConfig::default()).expect("a host directory").root(),
             other => panic!("no such tree: {other}"),
         };
         let spin = Duration::from_micros(spin.parse().expect("microseconds"));
@@ -95,6 +102,23 @@ fn serve(args: &[String]) {
         println!("up");
         mount.done().await;
     });
+}
+
+/// The same tree through 9P, served by another thread over a socket: what a neighbour's tree costs without the network.
+async fn far_demo() -> Arc<dyn fs_ninep::File> {
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    [&ours, &theirs].iter().for_each(|s| s.set_nonblocking(true).expect("not to block"));
+    std::thread::spawn(move || {
+        let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        rt.block_on(async {
+            let stream = tokio::net::UnixStream::from_std(theirs).expect("a stream");
+            let tree = fs_tree::serve(Arc::new(Demo));
+            let _ = fs_ninep::serve(stream, tree, Caller::owner(0), Limits::default()).await;
+        });
+    });
+    let stream = tokio::net::UnixStream::from_std(ours).expect("a stream");
+    let client = Client::connect(stream, ClientConfig::default()).await.expect("a connection");
+    client.attach("bench", "").await.expect("a root")
 }
 
 fn pin(core: Option<usize>) {
@@ -212,6 +236,9 @@ fn latencies(base: &Path, rounds: usize) {
             one_latency(&format!("ipos, {name}, spin {spin}"), &point, rounds, anchor);
             drop(served);
         }
+        let served = Served::ours("remote", &point, 50, core, base);
+        one_latency(&format!("ipos over 9P, {name}, spin 50"), &point, rounds, anchor);
+        drop(served);
     }
     pin(None);
 }
@@ -239,10 +266,12 @@ fn listings(base: &Path) {
     }
     let native = ls(&many);
     println!("ls -l of {ENTRIES}: native {native:.0} ms");
-    let served = Served::ours("demo", &point, 50, None, base);
-    let first = ls(&point.join("many"));
-    println!("ls -l of {ENTRIES}: synthetic {first:.0} ms, {:.1} x native", first / native);
-    drop(served);
+    for (kind, name) in [("demo", "synthetic"), ("host", "host directory"), ("remote", "synthetic over 9P")] {
+        let served = Served::ours(kind, &point, 50, None, &base.join("host"));
+        let took = ls(&point.join("many"));
+        println!("ls -l of {ENTRIES}: {name} {took:.0} ms, {:.1} x native", took / native);
+        drop(served);
+    }
     match Served::bindfs(&base.join("host"), &base.join("bind"), None, "1") {
         Some(_served) => {
             let bound = ls(&base.join("bind/many"));
@@ -259,4 +288,65 @@ fn ls(dir: &Path) -> f64 {
     let took = start.elapsed();
     assert_eq!(out.stdout.split(|&b| b == b'\n').filter(|l| l.starts_with(b"-")).count(), ENTRIES);
     took.as_secs_f64() * 1e3
+}
+
+/// Reads of 1 MiB from end to end, GB/s: with the file in nobody's cache, in the host's, and in the mount's own.
+fn throughput(base: &Path, len: usize) {
+    let large = base.join("host/large");
+    let mut file = File::create(&large).expect("a file");
+    let piece: Vec<u8> = (0..1 << 20).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    (0..len / piece.len()).for_each(|_| file.write_all(&piece).expect("to write"));
+    file.sync_all().expect("to sync");
+    let cold = || {
+        // Only this file's pages, which needs no root.
+        // SAFETY: the descriptor is open.
+        assert_eq!(unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) }, 0);
+    };
+    cold();
+    let native = [read_through(&large), read_through(&large), read_through(&large)];
+    row("read, native", native, native);
+    let point = base.join("point");
+    for (name, served) in [
+        ("read, ipos", Some(Served::ours("host", &point, 50, None, &base.join("host")))),
+        ("read, bindfs", Served::bindfs(&base.join("host"), &base.join("bind"), None, "1")),
+    ] {
+        let Some(served) = served else {
+            println!("not run: {name}: it did not start");
+            continue;
+        };
+        let path = served.dir.join("large");
+        cold();
+        let first = read_through(&path);
+        drop_cache(&path);
+        read_through(&large);
+        row(name, [first, read_through(&path), read_through(&path)], native);
+    }
+}
+
+/// Forgets what the mount itself has cached of the file.
+fn drop_cache(path: &Path) {
+    let file = File::open(path).expect("the file");
+    // SAFETY: the descriptor is open.
+    assert_eq!(unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) }, 0);
+}
+
+fn read_through(path: &Path) -> f64 {
+    let mut buf = vec![0; 1 << 20];
+    let start = Instant::now();
+    let mut file = File::open(path).expect("the file");
+    let mut total = 0;
+    loop {
+        match file.read(&mut buf).expect("its bytes") {
+            0 => return total as f64 / start.elapsed().as_secs_f64() / 1e9,
+            n => total += n,
+        }
+    }
+}
+
+fn row(name: &str, rates: [f64; 3], native: [f64; 3]) {
+    print!("{name:13}");
+    for (state, rate, native) in [("cold", 0), ("host warm", 1), ("warm", 2)].map(|(s, i)| (s, rates[i], native[i])) {
+        print!("  {state} {rate:5.2} GB/s ({:.2} x native)", rate / native);
+    }
+    println!();
 }

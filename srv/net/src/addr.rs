@@ -10,6 +10,10 @@ use crate::Error;
 /// Reads a multiaddr that names a host and a TCP or QUIC port.
 pub(crate) fn parse(text: &str) -> Result<Multiaddr, Error> {
     let fail = |why: String| Error::Address { addr: text.into(), why };
+    // A host name may be any text, and peers send theirs: none may pass for two words or two lines where it is written.
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(fail("it holds a blank or a control character".into()));
+    }
     let addr: Multiaddr = text.parse().map_err(|e| fail(format!("{e}")))?;
     let mut parts = addr.iter();
     if !matches!(
@@ -110,6 +114,9 @@ mod tests {
             ("/ip4/0.0.0.0/tcp/4001", "unspecified"),
             ("/ip6/::/tcp/4001", "unspecified"),
             ("/p2p/ID", "begins with no"),
+            ("/dns/a b/tcp/1", "holds a blank"),
+            ("/dns/a\nfilter\tallow\t*/tcp/1", "holds a blank"),
+            ("/dns/a\u{85}b/tcp/1", "holds a blank"),
             ("/ip4/192.0.2.7/tcp/4001/p2p/moon", "is no address"),
         ] {
             let text = text.replace("ID", ID);
@@ -127,5 +134,6 @@ mod tests {
         assert!(is_credible(&here, &here) && is_credible(&there, &there) && is_credible(&there, &here));
         assert!(!is_credible(&here, &there));
         assert!(!is_credible(&addr("/ip4/0.0.0.0/tcp/1"), &there));
+        assert!(!is_credible(&addr("/dns/a\nb/tcp/1"), &there));
     }
 }

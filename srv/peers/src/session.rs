@@ -126,6 +126,8 @@ impl Peer {
 
     /// Notes how the peer stands now. What follows from a hangup is no loss.
     pub(crate) fn stand(&self, state: State, why: &str) {
+        // One line, whatever the other side's words were.
+        let why = &*why.replace(char::is_control, " ");
         let mut slot = self.slot();
         let old = &slot.standing;
         let same = old.state == state && (state != State::Unreachable || old.why == why);

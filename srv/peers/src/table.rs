@@ -83,10 +83,11 @@ impl Table {
         }
     }
 
-    /// The table as text.
+    /// The table as text. An address that would not be read back as one field is left out: a peer may have sent it.
     pub(crate) fn text(&self) -> String {
+        let plain = |a: &&String| !a.is_empty() && !a.chars().any(|c| c.is_whitespace() || c.is_control());
         let names = self.names.iter().map(|(name, e)| {
-            let addrs: String = e.addrs.iter().map(|a| format!("\t{a}")).collect();
+            let addrs: String = e.addrs.iter().filter(plain).map(|a| format!("\t{a}")).collect();
             format!("peer\t{name}\t{}{addrs}\n", e.peer)
         });
         names.chain(self.filters.iter().map(|f| format!("filter\t{}\t{}\n", word(f.allow), f.pattern))).collect()
@@ -180,6 +181,14 @@ mod tests {
         }
         fs::write(&path, [0xff, 0xfe]).unwrap();
         assert!(Table::load(&path).unwrap_err().to_string().contains("no text"));
+    }
+
+    #[test]
+    fn an_address_cannot_pass_for_a_record() {
+        let addrs =
+            ["/dns/a\nfilter\tallow\t*/tcp/1", "/dns/a\tb/tcp/1", "", "/ip4/192.0.2.7/tcp/1"].map(String::from).into();
+        let names = [("ann".into(), Entry { peer: PeerId::new(ID), addrs })].into();
+        assert_eq!(Table { names, filters: Vec::new() }.text(), format!("peer\tann\t{ID}\t/ip4/192.0.2.7/tcp/1\n"));
     }
 
     #[test]
