@@ -10,6 +10,8 @@ mod memory;
 mod script;
 #[path = "all/server.rs"]
 mod server;
+#[path = "all/socket.rs"]
+mod socket;
 
 /// Runs one test to its end on a runtime of its own; none takes longer than this.
 fn block_on<F: Future>(f: F) -> F::Output {

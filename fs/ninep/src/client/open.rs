@@ -10,8 +10,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::conn::{Answer, Conn, Fid, HandBack, Keep};
 use super::file::{answer, plain_attr};
-use crate::wire::{DataOnly, Dirent, Dirents, Reply, Request, Stat, Stats, Wstat};
-use crate::{Call, DirEntry, Error, Kind, Name, OpenFile, OpenFlags, Qid, Result};
+use crate::wire::{DataOnly, Dirent, DirentAttrs, Dirents, Reply, Request, Stat, Stats, Wstat};
+use crate::{Attr, Call, DirEntry, Error, Kind, Name, OpenFile, OpenFlags, Qid, Result};
 
 /// Messages of one large read or write that are under way at once.
 const WINDOW: usize = 32;
@@ -162,27 +162,48 @@ impl RemoteOpen {
 
     async fn list(&self, mut cookie: u64, entries_max: usize) -> Result<Vec<DirEntry>> {
         let conn = self.conn();
+        // a node of ours sends attributes along, where it has them at hand
+        let attrs = conn.pipelines();
+        let each = if attrs { 224 } else { 64 };
+        let count = u32::try_from(entries_max.saturating_mul(each)).unwrap_or(u32::MAX);
+        let (fid, count) = (self.fid.id, count.max(4096).min(conn.payload_max()));
         loop {
-            let count = u32::try_from(entries_max.saturating_mul(64)).unwrap_or(u32::MAX);
-            let count = count.max(4096).min(conn.payload_max());
-            let ask = Request::Readdir { fid: self.fid.id, offset: cookie, count };
+            let ask = match attrs {
+                true => Request::Readdirattr { fid, offset: cookie, count },
+                false => Request::Readdir { fid, offset: cookie, count },
+            };
             let frame = conn.send(&ask, Keep::fid(&self.fid), true)?.await?;
-            let data = answer!(conn, frame, Reply::Readdir { data } => data);
+            let data = match conn.decode(&frame)? {
+                Reply::Readdir { data } | Reply::Readdirattr { data } => data,
+                _ => return Err(conn.broken("a wrong answer to readdir")),
+            };
             if data.len() > count as usize {
                 return Err(conn.broken(format_args!("{} bytes for a readdir of {count}", data.len())));
             }
-            let mut entries = Vec::new();
-            for e in Dirents::new(&data) {
-                let Dirent { qid, offset, name, .. } = e.map_err(|e| conn.broken(e))?;
-                if offset == 0 {
+            let (mut entries, mut offset) = (Vec::new(), cookie);
+            let mut take = |e: Dirent, attr: Option<Attr>| {
+                if e.offset == 0 {
                     return Err(conn.broken("a directory entry whose cookie is 0"));
                 }
-                cookie = offset;
-                if !matches!(name, b"." | b"..") && entries.len() < entries_max {
-                    let name = Name::new(name.to_vec()).map_err(|e| conn.broken(e))?;
-                    entries.push(DirEntry { name, qid, cookie, attr: None, file: None });
+                offset = e.offset;
+                if !matches!(e.name, b"." | b"..") && entries.len() < entries_max {
+                    let name = Name::new(e.name.to_vec()).map_err(|e| conn.broken(e))?;
+                    let attr = attr.map(|a| conn.shown(a));
+                    entries.push(DirEntry { name, qid: e.qid, cookie: e.offset, attr, file: None });
+                }
+                Ok(())
+            };
+            if attrs {
+                for e in DirentAttrs::new(&data) {
+                    let e = e.map_err(|e| conn.broken(e))?;
+                    take(e.entry, e.attr)?;
+                }
+            } else {
+                for e in Dirents::new(&data) {
+                    take(e.map_err(|e| conn.broken(e))?, None)?;
                 }
             }
+            cookie = offset;
             if data.is_empty() || !entries.is_empty() {
                 return Ok(entries);
             }

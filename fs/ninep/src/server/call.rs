@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::wire::{AT_REMOVEDIR, Dirent, Few, Reply, Stat, mask, mode, perm};
+use crate::wire::{AT_REMOVEDIR, Dirent, DirentAttr, Few, Reply, Stat, mask, mode, perm};
 use crate::{
     Attr, DirEntry, Error, File, Kind, Name, OpenFile, OpenFlags, Qid, QidType, Result, SetAttr, SetTime, Time,
 };
@@ -229,38 +229,62 @@ fn d_type(qid: Qid) -> u8 {
     }
 }
 
-/// Treaddir: `.` and `..` first, then what the tree lists; as many whole entries as `count` bytes hold.
-pub async fn readdir(dir: Arc<dyn File>, open: Arc<dyn OpenFile>, offset: u64, count: u32) -> Result<Done> {
-    let (mut out, room) = (BytesMut::new(), count as usize);
-    let mut full = false;
-    let add = |name: &[u8], qid: Qid, offset: u64, out: &mut BytesMut| {
-        let fits = out.len() + Dirent::size(name.len()) <= room;
-        if fits {
-            Dirent { qid, offset, ty: d_type(qid), name }.encode(out);
+/// A Treaddir's payload as it fills: entries, with attributes or without.
+struct Entries {
+    out: BytesMut,
+    room: usize,
+    attrs: bool,
+    full: bool,
+}
+
+impl Entries {
+    fn add(&mut self, name: &[u8], qid: Qid, offset: u64, attr: Option<Attr>) {
+        let before = self.out.len();
+        let entry = Dirent { qid, offset, ty: d_type(qid), name };
+        if self.attrs {
+            DirentAttr { entry, attr }.encode(&mut self.out);
+        } else {
+            entry.encode(&mut self.out);
         }
-        fits
-    };
-    if offset == 0 {
-        full = full || !add(b".", dir.qid(), DOT, &mut out);
+        if self.out.len() > self.room {
+            self.out.truncate(before);
+            self.full = true;
+        }
     }
-    if !full && (offset == 0 || offset == DOT) {
+}
+
+/// Treaddir: `.` and `..` first, then what the tree lists; as many whole entries as `count` bytes hold.
+pub async fn readdir(
+    dir: Arc<dyn File>,
+    open: Arc<dyn OpenFile>,
+    offset: u64,
+    count: u32,
+    attrs: bool,
+) -> Result<Done> {
+    let mut to = Entries { out: BytesMut::new(), room: count as usize, attrs, full: false };
+    if offset == 0 {
+        to.add(b".", dir.qid(), DOT, None);
+    }
+    if !to.full && (offset == 0 || offset == DOT) {
         let parent = [Name::walk("..")?];
         let qid = dir.walk(&parent).await.end.map_or(dir.qid(), |p| p.qid());
-        full = !add(b"..", qid, DOTDOT, &mut out);
+        to.add(b"..", qid, DOTDOT, None);
     }
     let cookie = if matches!(offset, DOT | DOTDOT) { 0 } else { offset };
-    if !full {
-        for e in open.readdir(cookie, 1 + room.saturating_sub(out.len()) / Dirent::size(1)).await? {
-            if !add(e.name.as_bytes(), e.qid, e.cookie, &mut out) {
-                full = true;
+    if !to.full {
+        let entries_max = 1 + (to.room - to.out.len()) / Dirent::size(1);
+        for e in open.readdir(cookie, entries_max).await? {
+            to.add(e.name.as_bytes(), e.qid, e.cookie, e.attr);
+            if to.full {
                 break;
             }
         }
     }
-    if full && out.is_empty() {
+    if to.full && to.out.is_empty() {
         return Err(Error::new(Kind::Invalid, format!("{count} bytes hold no directory entry")));
     }
-    Ok(Done::Reply(Reply::Readdir { data: out.freeze() }))
+    let data = to.out.freeze();
+    Ok(Done::Reply(if attrs { Reply::Readdirattr { data } } else { Reply::Readdir { data } }))
 }
 
 /// A 9P2000 directory read: whole stat records, from the start or from where the last one ended.

@@ -424,12 +424,13 @@ impl Session {
                 (Then::Answer { fid }, Box::pin(call::setattr(self.file(fid)?, set)))
             }
             T::Xattrwalk { .. } | T::Xattrcreate { .. } => return Err(Kind::NotSupported.into()),
-            T::Readdir { fid, offset, count } => {
+            T::Readdir { fid, offset, count } | T::Readdirattr { fid, offset, count } => {
+                let attrs = matches!(request, T::Readdirattr { .. });
                 let (file, opened, count) = (self.file(fid)?, self.opened(fid)?, self.clamp(count));
                 if !opened.dir {
                     return Err(Kind::NotDir.into());
                 }
-                (Then::Answer { fid }, Box::pin(call::readdir(file, opened.open.clone(), offset, count)))
+                (Then::Answer { fid }, Box::pin(call::readdir(file, opened.open.clone(), offset, count, attrs)))
             }
             T::Fsync { fid, data_only } => {
                 let opened = self.opened(fid)?;
@@ -774,6 +775,7 @@ fn fids(request: &Request) -> (Option<u32>, Option<u32>) {
         | T::Setattr { fid, .. }
         | T::Xattrcreate { fid, .. }
         | T::Readdir { fid, .. }
+        | T::Readdirattr { fid, .. }
         | T::Fsync { fid, .. }
         | T::Lock { fid, .. }
         | T::Getlock { fid, .. } => (Some(fid), None),

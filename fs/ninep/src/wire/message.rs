@@ -83,6 +83,7 @@ messages! {
         Mkdir       72 is_linux (dfid: u32, name: &'a [u8], mode: u32, gid: u32);
         Renameat    74 is_linux (olddirfid: u32, oldname: &'a [u8], newdirfid: u32, newname: &'a [u8]);
         Unlinkat    76 is_linux (dirfid: u32, name: &'a [u8], flags: u32);
+        Readdirattr 128 is_ipos (fid: u32, offset: u64, count: u32);
     }
 }
 
@@ -123,5 +124,6 @@ messages! {
         Mkdir       73 is_linux (qid: Qid);
         Renameat    75 is_linux ();
         Unlinkat    77 is_linux ();
+        Readdirattr 129 is_ipos (data: Bytes);
     }
 }

@@ -10,7 +10,7 @@ mod record;
 
 pub use field::{BadFrame, DataOnly, Explained, Few, Uid, Why};
 pub use message::{Reply, Request};
-pub use record::{Dirent, Dirents, Stat, Stats, Wstat};
+pub use record::{Dirent, DirentAttr, DirentAttrs, Dirents, Stat, Stats, Wstat};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -85,7 +85,8 @@ pub enum Dialect {
     Plain,
     /// 9P2000.L: Linux's.
     L,
-    /// 9P2000.L.ipos: .L, whose Rlerror carries the refusal's text, and whose server obeys pipelined requests in order.
+    /// 9P2000.L.ipos: .L, whose Rlerror carries the refusal's text, which lists directories with attributes, and whose
+    /// server obeys pipelined requests in order.
     Ipos,
 }
 
@@ -121,6 +122,10 @@ impl Dialect {
 
     const fn any(self) -> bool {
         true
+    }
+
+    const fn is_ipos(self) -> bool {
+        matches!(self, Dialect::Ipos)
     }
 
     const fn is_plain(self) -> bool {

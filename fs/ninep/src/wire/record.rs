@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use super::field::{Field, Reader, Writer};
 use super::{Dialect, Why};
-use crate::Qid;
+use crate::{Attr, Qid};
 
 /// A 9P2000 stat record. In a Twstat, all ones and the empty string mean "leave alone".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +152,38 @@ impl<'a> Field<'a> for Dirent<'a> {
     }
 }
 
+/// One entry of an Rreaddirattr: as Rreaddir's, then the attributes where the server has them at hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirentAttr<'a> {
+    /// The entry.
+    pub entry: Dirent<'a>,
+    /// Its attributes.
+    pub attr: Option<Attr>,
+}
+
+impl DirentAttr<'_> {
+    /// Appends the entry to an Rreaddirattr's payload.
+    pub fn encode(&self, out: &mut BytesMut) {
+        self.put(&mut Writer::records(Dialect::Ipos, out));
+    }
+}
+
+impl<'a> Field<'a> for DirentAttr<'a> {
+    fn get(r: &mut Reader<'a>) -> Result<DirentAttr<'a>, Why> {
+        let entry = Field::get(r)?;
+        let attr = if u8::get(r)? == 0 { None } else { Some(Attr::get(r)?) };
+        Ok(DirentAttr { entry, attr })
+    }
+
+    fn put(&self, w: &mut Writer) {
+        self.entry.put(w);
+        u8::from(self.attr.is_some()).put(w);
+        if let Some(attr) = &self.attr {
+            attr.put(w);
+        }
+    }
+}
+
 macro_rules! iterator {
     ($(#[$doc:meta])* $many:ident of $one:ident in $dialect:expr) => {
         $(#[$doc])*
@@ -184,6 +216,10 @@ macro_rules! iterator {
 iterator! {
     /// The entries of an Rreaddir; ends after the first bad one.
     Dirents of Dirent in Dialect::L
+}
+iterator! {
+    /// The entries of an Rreaddirattr; ends after the first bad one.
+    DirentAttrs of DirentAttr in Dialect::Ipos
 }
 iterator! {
     /// The records of a 9P2000 directory read; ends after the first bad one.

@@ -102,6 +102,7 @@ impl Parts {
             (T::Mkdir { dfid: a, name: s, mode: b, gid: c }, linux),
             (T::Renameat { olddirfid: a, oldname: s, newdirfid: b, newname: t }, linux),
             (T::Unlinkat { dirfid: a, name: s, flags: b }, linux),
+            (T::Readdirattr { fid: a, offset: l, count: b }, &[Dialect::Ipos]),
         ]
     }
 
@@ -142,7 +143,8 @@ impl Parts {
             (R::Setattr {}, linux),
             (R::Xattrwalk { size: l }, linux),
             (R::Xattrcreate {}, linux),
-            (R::Readdir { data }, linux),
+            (R::Readdir { data: data.clone() }, linux),
+            (R::Readdirattr { data }, &[Dialect::Ipos]),
             (R::Fsync {}, linux),
             (R::Lock { status: u }, linux),
             (R::Getlock { ty: u, start: l, len: m, proc_id: a, client_id: s }, linux),
@@ -206,6 +208,13 @@ proptest! {
         prop_assert_eq!(out.len(), Dirent::size(p.text(0).len()));
         prop_assert_eq!(Dirents::new(&out).collect::<Result<Vec<_>, _>>(), Ok(vec![entry]));
         prop_assert!(Dirents::new(&out[..out.len() - 1]).all(|s| s.is_err()));
+        for attr in [None, Some(p.attr())] {
+            let mut out = BytesMut::new();
+            let entry = DirentAttr { entry, attr };
+            entry.encode(&mut out);
+            prop_assert_eq!(DirentAttrs::new(&out).collect::<Result<Vec<_>, _>>(), Ok(vec![entry]));
+            prop_assert!(DirentAttrs::new(&out[..out.len() - 1]).all(|s| s.is_err()));
+        }
     }
 
     #[test]
@@ -222,6 +231,7 @@ proptest! {
         }
         Stats::new(&body).for_each(drop);
         Dirents::new(&body).for_each(drop);
+        DirentAttrs::new(&body).for_each(drop);
     }
 }
 

@@ -408,7 +408,7 @@ impl OpenFile for Open {
         let entries = d.iter().enumerate().skip(cookie as usize).take(entries_max);
         let entry = |(i, (name, node)): (usize, (&Name, &Arc<Node>))| {
             let file = Some(Arc::new(Handle(node.clone())) as _);
-            DirEntry { name: name.clone(), qid: node.qid(), cookie: i as u64 + 1, attr: None, file }
+            DirEntry { name: name.clone(), qid: node.qid(), cookie: i as u64 + 1, attr: Some(node.attr()), file }
         };
         ready(Ok(entries.map(entry).collect()))
     }
