@@ -96,7 +96,7 @@ pub struct HandBack(Mutex<Returned>);
 struct Returned {
     abandoned: usize,
     data: VecDeque<(u64, Bytes)>,
-    waker: Option<Waker>,
+    wakers: Vec<Waker>,
 }
 
 /// A fid number, given back when dropped: by a clunk where the server has bound it.
@@ -394,11 +394,11 @@ impl HandBack {
         self.lock().abandoned += 1;
     }
 
-    fn settle(&self, offset: u64, data: Option<Bytes>) -> Option<Waker> {
+    fn settle(&self, offset: u64, data: Option<Bytes>) -> Vec<Waker> {
         let mut returned = self.lock();
         returned.abandoned = returned.abandoned.saturating_sub(1);
         returned.data.extend(data.map(|d| (offset, d)));
-        returned.waker.take()
+        mem::take(&mut returned.wakers)
     }
 
     /// Waits until no read that was given up is under way, then gives at most `count` bytes of what one brought. What is
@@ -406,7 +406,9 @@ impl HandBack {
     pub fn poll(&self, cx: &mut Context, offset: u64, count: u32) -> Poll<Option<Bytes>> {
         let mut returned = self.lock();
         if returned.abandoned > 0 {
-            returned.waker = Some(cx.waker().clone());
+            if !returned.wakers.iter().any(|w| w.will_wake(cx.waker())) {
+                returned.wakers.push(cx.waker().clone());
+            }
             return Poll::Pending;
         }
         while let Some((at, mut data)) = returned.data.pop_front() {
@@ -537,5 +539,40 @@ impl Drop for Answer<'_> {
             }
             other => state.slots[self.tag as usize] = other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    use super::*;
+
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Count>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn what_was_handed_back_is_read_once_at_its_offset_by_whoever_waits() {
+        let (back, count) = (HandBack::default(), Arc::new(Count(AtomicUsize::new(0))));
+        let other = Arc::new(Count(AtomicUsize::new(0)));
+        let (waker, second) = (count.clone().into(), other.clone().into());
+        let cx = &mut Context::from_waker(&waker);
+        back.abandon();
+        assert!(back.poll(cx, 5, 10).is_pending());
+        assert!(back.poll(&mut Context::from_waker(&second), 5, 10).is_pending(), "a second reader waits too");
+        back.settle(5, Some(Bytes::from_static(b"late"))).into_iter().for_each(Waker::wake);
+        assert_eq!((count.0.load(Ordering::Relaxed), other.0.load(Ordering::Relaxed)), (1, 1));
+        assert_eq!(back.poll(cx, 5, 3), Poll::Ready(Some(Bytes::from_static(b"lat"))));
+        assert_eq!(back.poll(cx, 8, 3), Poll::Ready(Some(Bytes::from_static(b"e"))));
+        assert_eq!(back.poll(cx, 9, 3), Poll::Ready(None));
+        back.abandon();
+        back.settle(9, Some(Bytes::from_static(b"passed by")));
+        assert_eq!(back.poll(cx, 0, 3), Poll::Ready(None));
     }
 }
