@@ -24,8 +24,10 @@ pub struct Spec {
     pub args: Vec<String>,
     /// `NAME=value`, each.
     pub env: Vec<String>,
+    /// The directory of its name space that is `/` to it; the paths below are from there.
+    pub dir: String,
     pub stdin: Source,
-    /// A path of its name space that takes its output instead of the spool.
+    /// A path that takes its output instead of the spool.
     pub stdout: Option<String>,
     pub stderr: Option<String>,
     pub limits: Limits,
@@ -41,7 +43,7 @@ pub enum Source {
     Written,
     /// Nowhere: it is at its end.
     Null,
-    /// A path of its name space.
+    /// A path.
     Path(String),
 }
 
@@ -57,6 +59,7 @@ impl Spec {
         Spec {
             args: Vec::new(),
             env: Vec::new(),
+            dir: "/".into(),
             stdin: Source::Written,
             stdout: None,
             stderr: None,

@@ -93,7 +93,11 @@ impl Drop for Starting<'_> {
 
 async fn begin(table: &Arc<Table>, job: &Arc<Job>, spec: Spec) -> Result<()> {
     let path = spec.args.first().ok_or(Error::NoProgram)?;
-    let (program, attr) = find(&job.space.ns.root(), path).await?;
+    let (root, _) = find(&job.space.ns.root(), &spec.dir).await?;
+    if !root.qid().is_dir() {
+        return Err(Error::File { path: spec.dir.clone(), why: Kind::NotDir.into() });
+    }
+    let (program, attr) = find(&root, path).await?;
     if attr.mode & Attr::TYPE != Attr::REGULAR {
         return Err(Error::NotProgram { path: path.clone() });
     }
@@ -101,7 +105,7 @@ async fn begin(table: &Arc<Table>, job: &Arc<Job>, spec: Spec) -> Result<()> {
         return Err(Error::TooLong { what: "programs", len: attr.size as usize, max: MODULE_MAX });
     }
     let running = table.admit()?;
-    let files = open_files(job, &spec).await?;
+    let files = open_files(&root, &spec).await?;
     let key = ProgramKey::new(program.server(), &attr);
     let hash = key.and_then(|key| table.hash(&key));
     let spare = table.pool.take().await?;
@@ -117,7 +121,7 @@ async fn begin(table: &Arc<Table>, job: &Arc<Job>, spec: Spec) -> Result<()> {
     };
     let flow = hand_over(&spare, &order).map_err(|why| Error::System { what: "the job's pipes", why })?;
     job.space.ns.nomnt(); // its own name space is not the job's to change
-    let tree = JobTree { ns: job.space.ns.clone(), program };
+    let tree = JobTree { root, program };
     let Spare { pid, link, pidfd, gone } = spare;
     let link = watched(link).map_err(|why| Error::System { what: "epoll", why })?;
     job.began(pid, pidfd);
@@ -151,17 +155,16 @@ async fn find(root: &Arc<dyn File>, path: &str) -> Result<(Arc<dyn File>, Attr)>
     Err(fail(Kind::Loop.into()))
 }
 
-async fn open_files(job: &Job, spec: &Spec) -> Result<Files> {
-    let root = job.space.ns.root();
+async fn open_files(root: &Arc<dyn File>, spec: &Spec) -> Result<Files> {
     let stdin = match &spec.stdin {
         Source::Path(path) => {
-            let (file, _) = find(&root, path).await?;
+            let (file, _) = find(root, path).await?;
             let open = file.open(OpenFlags::RDONLY).await;
             Some(open.map_err(|why| Error::File { path: path.clone(), why })?)
         }
         _ => None,
     };
-    Ok(Files { stdin, stdout: create(&root, &spec.stdout).await?, stderr: create(&root, &spec.stderr).await? })
+    Ok(Files { stdin, stdout: create(root, &spec.stdout).await?, stderr: create(root, &spec.stderr).await? })
 }
 
 /// Opens `path` to be written from its start, made where it is missing.

@@ -100,20 +100,18 @@ impl Resolve for Mounts {
     }
 }
 
-/// What a job's process attaches to: its name space, or the program it is to run.
+/// What a job's process attaches to: its root, or the program it is to run.
 pub struct JobTree {
-    /// The name space.
-    pub ns: Arc<Namespace>,
+    /// The directory of its name space that is its root.
+    pub root: Arc<dyn File>,
     /// The program's file.
     pub program: Arc<dyn File>,
 }
 
 impl Tree for JobTree {
-    fn attach<'a>(&'a self, caller: &'a Caller, aname: &'a str) -> Call<'a, Arc<dyn File>> {
-        match aname {
-            "program" => Box::pin(std::future::ready(Ok(self.program.clone()))),
-            _ => self.ns.attach(caller, aname),
-        }
+    fn attach<'a>(&'a self, _caller: &'a Caller, aname: &'a str) -> Call<'a, Arc<dyn File>> {
+        let file = if aname == "program" { &self.program } else { &self.root };
+        Box::pin(std::future::ready(Ok(file.clone())))
     }
 }
 

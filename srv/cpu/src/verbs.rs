@@ -15,6 +15,7 @@ pub enum Verb {
     Kind,
     Exec(Vec<String>),
     Start,
+    Dir(String),
     Stdin(Source),
     Stdout(String),
     Stderr(String),
@@ -52,6 +53,8 @@ impl Verb {
             ["exec", _, ..] => Verb::Exec(line.words[1..].to_vec()),
             ["exec"] => return usage("exec PROGRAM ARG..."),
             ["start"] => Verb::Start,
+            ["dir", path] => Verb::Dir((*path).to_owned()),
+            ["dir", ..] => return usage("dir PATH"),
             ["stdin", "null"] => Verb::Stdin(Source::Null),
             ["stdin", path] => Verb::Stdin(Source::Path((*path).to_owned())),
             ["stdin", ..] => return usage("stdin PATH|null"),
@@ -91,12 +94,6 @@ impl Verb {
             },
             ["renew", ..] => return usage("renew SECONDS"),
             ["release"] => Verb::Release,
-            ["dir", ..] => {
-                return Err(Error::Unsupported {
-                    word: "dir",
-                    why: "a wasm job's directory is /: choose its root by ns",
-                });
-            }
             [word, ..] => return Err(Error::Word { word: (*word).to_owned() }),
             [] => return Err(Error::Word { word: String::new() }),
         })
@@ -116,6 +113,10 @@ impl Verb {
                 if spec.args.is_empty() {
                     return Err(Error::NoProgram);
                 }
+            }
+            Verb::Dir(path) => {
+                job.must_be_new("dir")?;
+                spec.dir = path.clone();
             }
             Verb::Stdin(source) => {
                 job.must_be_new("stdin")?;
@@ -266,7 +267,8 @@ mod tests {
         check("renew 60", Ok(Verb::Renew(Duration::from_secs(60))));
         check("renew", Err("usage: renew"));
         check("release", Ok(Verb::Release));
-        check("dir /p", Err("root by ns"));
+        check("dir /p", Ok(Verb::Dir("/p".into())));
+        check("dir", Err("dir PATH"));
         for later in ["type text/plain", "det on", "need mem", "rank 1", "budget 5", "redundancy 3", "shard 1"] {
             check(later, Err("unknown word"));
         }
