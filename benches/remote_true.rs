@@ -84,7 +84,7 @@ fn main() -> io::Result<()> {
 const SETUP: &[&str] = &[
     "echo dial $ANN ann >$N/peers/ctl",
     "echo name bob $(cat $N/self/id) >$A/peers/ctl",
-    "echo grant bob cpu >$A/export/ctl",
+    "echo grant bob /cpu >$A/export/ctl",
     "echo bind -a /n/ann/cpu /cpu >$N/ns",
     "m=$(cat $N/export/clone)",
     "echo bind $W /w >$N/export/$m/ctl",

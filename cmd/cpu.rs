@@ -74,14 +74,14 @@ impl Cpu {
         let here = String::from_utf8_lossy(here.as_os_str().as_bytes()).into_owned();
         let export = clone(session, "/export").await?;
         made.push(export.clone());
-        let lines = format!("bind {} /\nrw\nto {}", quote(&here), quote(&self.node));
+        let lines = format!("bind {} /here\nrw\nto {}", quote(&here), quote(&self.node));
         session.write(&format!("{export}/ctl"), &lines).await?;
         let capability = session.text(&format!("{export}/cap")).await?;
         let job = clone(session, &cpu).await?;
         made.push(job.clone());
-        session.write(&format!("{job}/ns"), &format!("mount {} /", quote(capability.trim()))).await?;
+        session.write(&format!("{job}/ns"), &format!("mount {} /here", quote(capability.trim()))).await?;
         let words = std::iter::once(&self.program).chain(&self.arguments).map(|w| quote(w));
-        let line = format!("exec {}", words.collect::<Vec<_>>().join(" "));
+        let line = format!("dir /here\nexec {}", words.collect::<Vec<_>>().join(" "));
         session.write(&format!("{job}/ctl"), &line).await?;
         let open = async |name: &str, flags| session.open_file(&format!("{job}/{name}"), flags).await;
         let stdin = open("stdin", OpenFlags::WRONLY).await?;

@@ -38,6 +38,12 @@ pub enum Error {
         /// The state directory.
         home: PathBuf,
     },
+    /// The node that a mount was attached to has ended.
+    #[error("the node that was mounted is gone: {why}; type \"ipos mount\" to start one")]
+    Gone {
+        /// How its connection ended.
+        why: fs_ninep::Error,
+    },
     /// The node refused what was written or asked.
     #[error("{path}: {why}")]
     Refused {

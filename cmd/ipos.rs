@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::home::Home;
-use crate::{Error, bind, completions, cpu, doctor, import, mount, node, ns, tour, umount, unmount};
+use crate::{Error, bind, completions, cpu, doctor, import, mount, node, ns, tour, umount, unmount, worker};
 
 /// Mount the name space, run the node, and shorthands for writing its files
 ///
@@ -35,6 +35,8 @@ enum Verb {
     Doctor(doctor::Doctor),
     Tour(tour::Tour),
     Completions(completions::Completions),
+    #[command(hide = true)]
+    Worker(worker::Worker),
 }
 
 impl Ipos {
@@ -55,6 +57,7 @@ impl Ipos {
             Verb::Cpu(v) => v.run(&self.home("cpu")?),
             Verb::Doctor(v) => v.run(&self.home("doctor")?),
             Verb::Tour(v) => v.run(),
+            Verb::Worker(v) => v.run(),
             Verb::Completions(v) => v.run(&mut Ipos::command()),
         }
     }

@@ -21,6 +21,7 @@ mod place;
 mod session;
 mod umount;
 mod unmount;
+mod worker;
 
 pub use error::Error;
 pub use ipos::{Ipos, main};

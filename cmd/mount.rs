@@ -35,14 +35,19 @@ impl MountVerb {
                 Ok(node) => {
                     node.mounted(&dir);
                     let (root, changes) = node.name_space();
-                    let done = serve(root, changes, &dir, &mut end, std::future::pending()).await;
+                    let asked = async {
+                        node.stop_asked().await;
+                        Ok(())
+                    };
+                    let done = serve(root, changes, &dir, &mut end, asked).await;
                     node.stop().await;
                     done
                 }
                 Err(Error::Taken { .. }) if !self.settings.given() => {
                     let session = Session::open(home).await?;
                     let changes = session.changes().await?;
-                    serve(session.root(), changes, &dir, &mut end, session.closed()).await
+                    let gone = async { Err(Error::Gone { why: session.closed().await }) };
+                    serve(session.root(), changes, &dir, &mut end, gone).await
                 }
                 Err(e) => Err(e),
             }
@@ -50,13 +55,13 @@ impl MountVerb {
     }
 }
 
-/// Shows `root` at `dir` until it is unmounted, this process is told to end, or `lost` says that the node is gone.
+/// Shows `root` at `dir` until it is unmounted, this process is told to end, or the node is over.
 async fn serve(
     root: Arc<dyn File>,
     changes: watch::Receiver<u64>,
     dir: &Path,
     end: &mut End,
-    lost: impl Future<Output = fs_ninep::Error>,
+    over: impl Future<Output = Result<(), Error>>,
 ) -> Result<ExitCode, Error> {
     if !place::dead(dir) {
         std::fs::create_dir_all(dir).map_err(Error::system(dir, "cannot be made"))?;
@@ -66,10 +71,10 @@ async fn serve(
     println!("{}", dir.display());
     ready();
     let outcome = tokio::select! {
-        () = end.wait() => Ok(ExitCode::SUCCESS),
-        _ = mount.done() => return Ok(ExitCode::SUCCESS),
-        why = lost => Err(Error::Refused { path: "the node that was mounted".into(), why }),
+        () = end.wait() => Ok(()),
+        () = mount.done() => return Ok(ExitCode::SUCCESS),
+        over = over => over,
     };
     mount.unmount().await.map_err(Error::part("mount"))?;
-    outcome
+    outcome.map(|()| ExitCode::SUCCESS)
 }

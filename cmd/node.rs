@@ -9,14 +9,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::Arc;
+use std::time::Duration;
 
 use fs_ninep::{Call, Caller, File, Kind, Limits, PeerId, Remote, Transport, Tree, listen_unix, serve};
 use nix::unistd::geteuid;
 use ns::{Namespace, Resolve, redact};
+use srv_cpu::Cpu;
 use srv_export::Exports;
 use srv_keys::Keys;
 use srv_net::{Incoming, Net};
+use srv_node::{Level, Log, Node as Me};
 use srv_peers::Peers;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
@@ -39,6 +42,9 @@ pub(crate) struct NodeVerb {
 
 /// Connections of peers that are served at once; one more is reset.
 const SESSIONS_MAX: usize = 1024;
+
+/// How long the jobs have to end when the node does: ipos-node(8) promises 5 s in all.
+const JOBS_END: Duration = Duration::from_secs(3);
 
 /// What the command line sets in place of the configuration.
 #[derive(Debug, clap::Args)]
@@ -71,7 +77,10 @@ impl NodeVerb {
             let node = Node::start(home, &config).await?;
             node.addrs().iter().for_each(|a| println!("{a}"));
             ready();
-            end.wait().await;
+            tokio::select! {
+                () = end.wait() => {}
+                () = node.stop_asked() => {}
+            }
             node.stop().await;
             Ok(ExitCode::SUCCESS)
         })
@@ -115,7 +124,9 @@ pub(crate) fn ready() {
 pub(crate) struct Node {
     _hold: Hold,
     home: Home,
+    me: Arc<Me>,
     net: Arc<Net>,
+    cpu: Arc<Cpu>,
     exports: Arc<Exports>,
     ns: Arc<Namespace>,
     tasks: JoinSet<()>,
@@ -129,25 +140,39 @@ impl Node {
         let hold = home.hold()?;
         let keys = Keys::open(&home.keys()).map_err(Error::part("keys"))?;
         let (net, incoming) = Net::start(network(config, &keys)).await.map_err(Error::part("net"))?;
-        let peers = srv_peers::Config { path: home.path().join("peers") };
-        let peers = Peers::new(net.clone(), peers).map_err(Error::part("peers"))?;
-        let remote = Arc::new(Reach { own: keys.peer_id(), exports: OnceLock::new(), peers: peers.clone() });
-        let exports = Exports::new(vec![], grants(home, remote.clone())).map_err(Error::part("export"))?;
-        remote.close(&exports);
-        let devices =
-            [("keys", keys.tree()), ("peers", peers.tree()), ("n", peers.names()), ("export", exports.tree())];
-        let ns = name_space(home, &devices, remote).await?;
+        let me = Me::new(itself(home, config, &keys, &net));
+        let table = srv_peers::Config { path: home.path().join("peers") };
+        let peers = Peers::new(net.clone(), table).map_err(Error::part("peers"))?;
+        let cpu = Cpu::start(jobs(home, config, &keys), peers.clone()).map_err(Error::part("cpu"))?;
+        let shown = vec![("self".into(), me.tree()), ("cpu".into(), cpu.tree())];
+        let exports = Exports::new(shown, grants(home, &keys, &peers)).map_err(Error::part("export"))?;
+        peers.show(exports.outside());
+        let devices = [
+            ("self", me.tree()),
+            ("keys", keys.tree()),
+            ("peers", peers.tree()),
+            ("n", peers.names()),
+            ("export", exports.tree()),
+            ("cpu", cpu.tree()),
+        ];
+        let ns = name_space(home, &devices, peers).await?;
         let mut tasks = JoinSet::new();
         let socket = listen_unix(&home.socket(), ns.clone(), geteuid().as_raw(), Limits::default());
         let socket = socket.map_err(Error::part("9p.sock"))?;
         tasks.spawn(async { socket.await.unwrap_or_else(|e| eprintln!("ipos: 9p.sock: {e}")) });
         tasks.spawn(answer(incoming, exports.outside()));
-        Ok(Node { _hold: hold, home: home.clone(), net, exports, ns, tasks })
+        me.running();
+        Ok(Node { _hold: hold, home: home.clone(), me, net, cpu, exports, ns, tasks })
     }
 
     /// The root of the owner's name space, and word of its changes.
     pub(crate) fn name_space(&self) -> (Arc<dyn File>, watch::Receiver<u64>) {
         (self.ns.root(), self.ns.changes())
+    }
+
+    /// Waits until its owner writes `stop` to self/ctl.
+    pub(crate) async fn stop_asked(&self) {
+        self.me.stop_asked().await;
     }
 
     /// Its name space is mounted at `dir` from now on: no directory in it is shown to others.
@@ -162,7 +187,11 @@ impl Node {
 
     /// Ends it: no more callers, then what they may have left.
     pub(crate) async fn stop(mut self) {
+        self.me.stopping();
         self.tasks.shutdown().await;
+        if tokio::time::timeout(JOBS_END, self.cpu.stop()).await.is_err() {
+            eprintln!("ipos: jobs did not end in {} s", JOBS_END.as_secs());
+        }
         let _never_there = std::fs::remove_file(self.home.socket());
     }
 }
@@ -191,37 +220,59 @@ async fn answer(mut incoming: Incoming, outside: Arc<dyn Tree>) {
     }
 }
 
-/// Every node by its id: the others over the sessions with them, this one without a session, so that a job here may use
-/// a capability made here.
-struct Reach {
-    own: PeerId,
-    exports: OnceLock<Weak<Exports>>,
-    peers: Arc<Peers>,
+/// The last eight characters of a peer id: the first are the same in all.
+fn name(config: &Config, keys: &Keys) -> String {
+    let id = keys.peer_id().to_string();
+    config.name.clone().unwrap_or_else(|| id[id.len().saturating_sub(8)..].to_owned())
 }
 
-impl Reach {
-    fn close(&self, exports: &Arc<Exports>) {
-        let _once = self.exports.set(Arc::downgrade(exports));
+fn itself(home: &Home, config: &Config, keys: &Keys, net: &Arc<Net>) -> srv_node::Config {
+    let net = Arc::downgrade(net);
+    srv_node::Config {
+        id: keys.peer_id(),
+        name: name(config, keys),
+        version: env!("CARGO_PKG_VERSION").into(),
+        home: home.path().to_owned(),
+        roles: vec!["cpu".into()],
+        limits: [
+            ("sessions_max", SESSIONS_MAX),
+            ("peers_max", srv_peers::PEERS_MAX),
+            ("exports_max", srv_export::EXPORTS_MAX),
+            ("grants_max", srv_export::GRANTS_MAX),
+            ("keys_max", srv_keys::KEYS_MAX),
+            ("jobs_max", srv_cpu::JOBS_MAX),
+            ("jobs_user_max", srv_cpu::JOBS_USER_MAX),
+            ("jobs_running_max", srv_cpu::RUNNING_MAX),
+        ]
+        .map(|(name, n)| (name.to_owned(), n as u64))
+        .into(),
+        addrs: Arc::new(move || net.upgrade().map_or_else(Vec::new, |net| net.addrs())),
+        counters: Arc::new(Vec::new),
+        // The rest is read in self/log; a terminal or a journal is told what its owner must see.
+        log: Log::new(Level::Info, |line| {
+            if !line.contains(" info ") {
+                eprint!("ipos: {line}");
+            }
+        }),
     }
 }
 
-impl Remote for Reach {
-    fn attach<'a>(&'a self, peer: &'a PeerId, aname: &'a str) -> Call<'a, Arc<dyn File>> {
-        if *peer != self.own {
-            return self.peers.attach(peer, aname);
-        }
-        Box::pin(async move {
-            let exports = self.exports.get().and_then(Weak::upgrade).ok_or(Kind::Unreachable)?;
-            exports.outside().attach(&Caller::peer(self.own.clone()), aname).await
-        })
+fn jobs(home: &Home, config: &Config, keys: &Keys) -> srv_cpu::Config {
+    srv_cpu::Config {
+        name: name(config, keys),
+        dir: home.path().join("cpu"),
+        // This very program, even when another was built over it meanwhile.
+        worker: vec!["/proc/self/exe".into(), "worker".into()],
+        limits: srv_cpu::Limits::default(),
     }
 }
 
-fn grants(home: &Home, reach: Arc<Reach>) -> srv_export::Config {
+fn grants(home: &Home, keys: &Keys, peers: &Arc<Peers>) -> srv_export::Config {
+    let peers = Arc::downgrade(peers);
     srv_export::Config {
-        id: reach.own.clone(),
+        id: keys.peer_id(),
         file: home.path().join("export"),
-        names: Arc::new(move |name| reach.peers.lookup(name)),
+        names: Arc::new(move |name| peers.upgrade()?.lookup(name)),
         home: home.path().to_owned(),
         mounts: Vec::new(),
     }
