@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use fs_ninep::{Call, Identity, Kind, OpenFile, OpenFlags, Result};
 use fs_tree::{At, Line, Records, Row, Service};
+use tokio::time::Instant;
 
 use crate::input::Writer;
 use crate::job::{Job, Phase};

@@ -3,10 +3,11 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fs_ninep::Identity;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::input::Input;
 use crate::limits::Limits;

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,6 +15,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
+use tokio::time::Instant;
 
 use crate::job::{Cause, Job, Outcome, Phase, Source, Spec, SpoolFull, Usage, Word};
 use crate::limits::COMPILE_MS;
@@ -125,7 +126,15 @@ async fn begin(table: &Arc<Table>, job: &Arc<Job>, spec: Spec) -> Result<()> {
     let Spare { pid, link, pidfd, gone } = spare;
     let link = watched(link).map_err(|why| Error::System { what: "epoll", why })?;
     job.began(pid, pidfd);
-    let course = Course { table: table.clone(), job: job.clone(), spec, key: key.filter(settled), hash, running };
+    let course = Course {
+        table: table.clone(),
+        job: job.clone(),
+        spec,
+        key: key.filter(settled),
+        hash,
+        running,
+        dead: AtomicBool::new(false),
+    };
     tokio::spawn(course.run(flow, files, link, gone, Arc::new(tree)));
     Ok(())
 }
@@ -223,6 +232,8 @@ struct Course {
     key: Option<ProgramKey>,
     hash: Option<message::Hash>,
     running: Running,
+    /// The process is gone: what waits for room in a spool waits in vain.
+    dead: AtomicBool,
 }
 
 /// What a job's process said.
@@ -248,8 +259,14 @@ impl Course {
         let main = async {
             let out = self.drain(stdout, &self.job.stdout, files.stdout);
             let err = self.drain(stderr, &self.job.stderr, files.stderr);
-            let (_, _, said) = futures::join!(out, err, self.hear(link));
-            (said, gone.await.ok())
+            let gone = async {
+                let gone = gone.await.ok();
+                self.dead.store(true, Ordering::Relaxed);
+                self.job.changed.notify_waiters();
+                gone
+            };
+            let (_, _, said, gone) = futures::join!(out, err, self.hear(link), gone);
+            (said, gone)
         };
         let (said, gone) = tokio::select! {
             biased;
@@ -309,6 +326,9 @@ impl Course {
             match (data.is_empty(), full) {
                 (true, _) => {}
                 (false, SpoolFull::Kill) => return Err((Cause::OutLimit, format!("it printed more than {max} bytes"))),
+                (false, SpoolFull::Block) if self.dead.load(Ordering::Relaxed) => {
+                    return Err((Cause::OutLimit, format!("it ended with more than {max} bytes printed")));
+                }
                 (false, SpoolFull::Block) => changed.await,
             }
         }
@@ -365,7 +385,7 @@ impl Course {
 
     /// Watches over the time the job has, and over its mounts; never ends.
     async fn guard(&self) -> std::convert::Infallible {
-        let started = tokio::time::Instant::now();
+        let started = Instant::now();
         let mut lost_since = None;
         loop {
             let changed = self.job.changed.notified();
@@ -376,8 +396,8 @@ impl Course {
                 (spec.limits.wall_s, spec.linger)
             };
             let wall = started + Duration::from_secs(wall_s);
-            let lease = self.job.lease().0.map(tokio::time::Instant::from_std);
-            let now = tokio::time::Instant::now();
+            let lease = self.job.lease().0;
+            let now = Instant::now();
             if wall <= now {
                 self.job.stop(Cause::Wall, format!("it ran for {wall_s} s"));
             } else if lease.is_some_and(|at| at <= now) {

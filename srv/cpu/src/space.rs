@@ -1,8 +1,8 @@
 //! The name space of a job: what stands in it from the start, and what a `mount` line of its `ns` means.
 
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::sync::{Arc, LazyLock};
 
-use fs_ninep::{Call, Caller, File, Kind, PeerId, Remote, Tree};
+use fs_ninep::{Call, Caller, File, Name, PeerId, Remote, Tree};
 use ns::{Namespace, Resolve};
 
 use crate::device::Devices;
@@ -19,7 +19,6 @@ pub struct Space {
     pub ns: Arc<Namespace>,
     /// What stands at `/tmp`.
     pub scratch: Arc<Scratch>,
-    mounts: Arc<Mounts>,
 }
 
 impl Space {
@@ -30,43 +29,42 @@ impl Space {
         static DEVICES: LazyLock<Arc<dyn Tree>> = LazyLock::new(|| fs_tree::serve(Arc::new(Devices)));
         let devices = DEVICES.attach(&Caller::owner(0), "").await?;
         let (scratch, tmp) = Scratch::root(disk);
-        let mounts = Arc::new(Mounts { remote, roots: Mutex::default() });
-        let ns = Namespace::new(vec![("tmp".into(), tmp), ("dev".into(), devices)], mounts.clone());
+        let devices = vec![("tmp".into(), tmp), ("dev".into(), devices)];
+        let ns = Namespace::new(devices, Arc::new(Mounts { remote }));
         ns.apply(START).await?;
-        Ok(Space { ns, scratch, mounts })
+        Ok(Space { ns, scratch })
     }
 
     /// Whether anything is mounted in it.
     pub fn mounted(&self) -> bool {
-        !self.mounts.live().is_empty()
+        !self.mount_points().is_empty()
     }
 
-    /// Whether every mount's connection is gone: asks each, and waits for the answers.
+    /// Whether no mount answers: asks each, through the name space, which calls a peer again that is back.
     pub async fn lost(&self) -> bool {
-        let roots = self.mounts.live();
-        let mut lost = !roots.is_empty();
-        for root in roots {
-            let kind = root.getattr().await.err().map(|e| e.kind());
-            let gone = [Kind::Reset, Kind::Unreachable, Kind::TimedOut, Kind::Stale, Kind::BrokenPipe];
-            lost &= kind.is_some_and(|k| gone.contains(&k));
+        let root = self.ns.root();
+        for names in self.mount_points() {
+            if root.walk_getattr(&names).await.is_ok() {
+                return false;
+            }
         }
-        lost
+        true
+    }
+
+    fn mount_points(&self) -> Vec<Vec<Name>> {
+        let point = |line: &str| {
+            let words = fs_tree::words(line).ok()?;
+            let mut args = words.iter().skip(1).filter(|w| !w.starts_with('-'));
+            let path = args.nth(1).filter(|_| words.first().is_some_and(|w| w == "mount"))?;
+            Name::path(path).ok()
+        };
+        self.ns.text().lines().filter_map(point).collect()
     }
 }
 
 /// Follows the capabilities that a job mounts.
 struct Mounts {
     remote: Arc<dyn Remote>,
-    /// The roots attached to, while the name space holds them.
-    roots: Mutex<Vec<Weak<dyn File>>>,
-}
-
-impl Mounts {
-    fn live(&self) -> Vec<Arc<dyn File>> {
-        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
-        roots.retain(|root| root.strong_count() > 0);
-        roots.iter().filter_map(Weak::upgrade).collect()
-    }
 }
 
 /// The peer and the attach name of a capability `ipos:PEER/M#SECRET`.
@@ -94,7 +92,6 @@ impl Resolve for Mounts {
             };
             let file = self.remote.attach(&peer, &aname).await?;
             let file: Arc<dyn File> = if readonly { Arc::new(ReadOnly(file)) } else { file };
-            self.roots.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&file));
             Ok(file)
         })
     }

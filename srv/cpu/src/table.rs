@@ -6,9 +6,10 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fs_ninep::{Attr, Identity, Remote, ServerId, Time};
+use tokio::time::Instant;
 
 use crate::job::{Job, Outcome, Phase};
 use crate::limits::Limits;
@@ -183,7 +184,7 @@ impl Table {
                     break;
                 }
                 tokio::select! {
-                    () = tokio::time::sleep_until(until.into()) => {}
+                    () = tokio::time::sleep_until(until) => {}
                     () = changed => {}
                 }
                 if table.strong_count() == 0 {

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 pub fn main() -> ExitCode {
     let control = match std::io::stdin().as_fd().try_clone_to_owned() {
         Ok(control) => control,
-        Err(e) => return fail(&format!("stdin: {e}")),
+        Err(e) => return fail(&e),
     };
     match server::run(control) {
         Ok(()) => ExitCode::SUCCESS,
@@ -28,7 +28,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn fail(why: &str) -> ExitCode {
+fn fail(why: &dyn std::fmt::Display) -> ExitCode {
     eprintln!("ipos: worker: {why}; it is started by the node and is no command of its own");
     ExitCode::FAILURE
 }

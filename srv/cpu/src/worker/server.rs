@@ -47,11 +47,36 @@ impl Kit {
     }
 }
 
+/// Why the worker ends before the node does.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}: {1}")]
+    System(&'static str, Errno),
+    #[error("engine: {0:#}")]
+    Engine(wasmtime::Error),
+    #[error("an order that is none: {0}")]
+    Order(&'static str),
+}
+
 /// Serves the node at `control` until it goes away.
-pub fn run(control: OwnedFd) -> Result<(), String> {
-    let say = |what: &'static str| move |e: Errno| format!("{what}: {e}");
+/// # Errors
+/// What keeps it from doing so while the node is there.
+pub fn run(control: OwnedFd) -> Result<(), Error> {
+    match serve(control) {
+        // The node is gone, and its jobs go with this process.
+        Err(Error::System(_, Errno::EPIPE | Errno::ECONNRESET)) => Ok(()),
+        other => other,
+    }
+}
+
+fn serve(control: OwnedFd) -> Result<(), Error> {
+    let say = |what: &'static str| move |e: Errno| Error::System(what, e);
     let _ = setsid(); // an interrupt from the node's terminal is the node's business
-    let null = File::options().read(true).write(true).open("/dev/null").map_err(|e| format!("/dev/null: {e}"))?;
+    let null = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .map_err(|e| say("/dev/null")(Errno::from_raw(e.raw_os_error().unwrap_or(0))))?;
     nix::unistd::dup2_stdin(&null).and_then(|()| nix::unistd::dup2_stdout(&null)).map_err(say("dup2"))?;
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGCHLD);
@@ -62,10 +87,10 @@ pub fn run(control: OwnedFd) -> Result<(), String> {
     let mut buf = vec![0; PACKET_MAX];
     let (len, _) = receive(&control, &mut buf).map_err(say("first order"))?;
     let Ok(Order::Start { cache }) = Order::decode(&buf[..len]) else {
-        return Err("the first order is not a start".into());
+        return Err(Error::Order("the first is not a start"));
     };
     let cache = PathBuf::from(OsString::from_vec(cache));
-    let store = Store::new(&cache).map_err(|e| format!("engine: {e:#}"))?;
+    let store = Store::new(&cache).map_err(Error::Engine)?;
     let engine = store.id.clone();
     let mut kit = Kit { store, loaded: VecDeque::new() };
     tell(&control, &News::Ready { engine }, &[]).map_err(say("ready"))?;
@@ -80,22 +105,18 @@ pub fn run(control: OwnedFd) -> Result<(), String> {
         let [orders, ends] = fds.map(|fd| fd.revents().is_some_and(|r| !r.is_empty()));
         if ends {
             while let Ok(Some(_)) = signals.read_signal() {}
-            match reap(&control) {
-                Err(Errno::EPIPE | Errno::ECONNRESET) => return Ok(()),
-                other => other.map_err(say("reap"))?,
-            }
+            reap(&control).map_err(say("reap"))?;
         }
         if orders {
-            let len = match receive(&control, &mut buf) {
-                Ok((0, _)) | Err(Errno::ECONNRESET) => return Ok(()), // the node is gone, and its jobs with this process
-                Ok((len, _)) => len,
-                Err(e) => return Err(say("order")(e)),
-            };
+            let (len, _) = receive(&control, &mut buf).map_err(say("order"))?;
+            if len == 0 {
+                return Ok(());
+            }
             match Order::decode(&buf[..len]) {
                 Ok(Order::Fork) => spawn(&control, &kit).map_err(say("fork"))?,
                 Ok(Order::Load { hash }) => kit.load(hash),
-                Ok(Order::Start { .. }) => return Err("a second start".into()),
-                Err(e) => return Err(e.to_string()),
+                Ok(Order::Start { .. }) => return Err(Error::Order("a second start")),
+                Err(_) => return Err(Error::Order("it does not decode")),
             }
         }
     }

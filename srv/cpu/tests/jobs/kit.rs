@@ -1,9 +1,8 @@
 //! A node's cpu with a directory of programs and one of work behind capabilities, used as a shell uses it.
 
-#![allow(dead_code)]
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -32,11 +31,13 @@ pub fn programs() -> &'static Path {
 pub struct Neighbour {
     dirs: Vec<(&'static str, PathBuf, bool)>,
     connections: Mutex<Vec<JoinHandle<Result<()>>>>,
+    down: AtomicBool,
 }
 
 impl Neighbour {
-    /// Cuts every connection.
-    pub fn die(&self) {
+    /// Cuts every connection; a new one is refused unless it is only a `hiccup`.
+    pub fn die(&self, hiccup: bool) {
+        self.down.store(!hiccup, Ordering::Relaxed);
         self.connections.lock().unwrap().drain(..).for_each(|c| c.abort());
     }
 }
@@ -44,6 +45,9 @@ impl Neighbour {
 impl Remote for Neighbour {
     fn attach<'a>(&'a self, _peer: &'a PeerId, aname: &'a str) -> Call<'a, Arc<dyn File>> {
         Box::pin(async move {
+            if self.down.load(Ordering::Relaxed) {
+                return Err(Kind::Unreachable.into());
+            }
             let found = self.dirs.iter().find(|(name, ..)| aname == format!("cap/{name}#secret"));
             let (_, path, readonly) = found.ok_or_else(|| Error::new(Kind::Denied, format!("{aname}: no such cap")))?;
             let host = Host::open(path, HostConfig { readonly: *readonly, ..HostConfig::default() })?;
@@ -88,6 +92,7 @@ impl Node {
                 ("mods", dir.path().join("mods"), true),
             ],
             connections: Mutex::default(),
+            down: AtomicBool::new(false),
         });
         let config = Config {
             name: "ann".into(),
@@ -137,6 +142,11 @@ impl Node {
         self.me.echo(&format!("{n}/ctl"), "free").await.unwrap();
         let left = self.processes();
         assert!(left <= 5, "the worker, at most four that wait: {left}");
+    }
+
+    /// Lets the neighbour be reached again.
+    pub fn revive(&self) {
+        self.neighbour.down.store(false, Ordering::Relaxed);
     }
 }
 

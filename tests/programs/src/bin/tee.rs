@@ -1,5 +1,5 @@
 //! tee FILE [TEXT...]: writes its words as a line, or without any its stdin, to FILE (made new, renamed into place) and
-//! to stdout.
+//! to stdout. Says on stderr when it begins to read.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -10,6 +10,7 @@ fn main() -> io::Result<()> {
     let words: Vec<String> = args.collect();
     let mut text = Vec::new();
     if words.is_empty() {
+        eprintln!("reading");
         io::stdin().read_to_end(&mut text)?;
     } else {
         text = (words.join(" ") + "\n").into_bytes();
