@@ -13,11 +13,12 @@ use srv_cpu::{Config, Cpu, Limits};
 const RUNS: usize = 300;
 const WARM: usize = 20;
 
-struct Programs(PathBuf);
+/// One session with the peer that has the programs, as a node keeps it.
+struct Programs(Arc<dyn File>);
 
 impl Remote for Programs {
     fn attach<'a>(&'a self, _peer: &'a PeerId, _aname: &'a str) -> Call<'a, Arc<dyn File>> {
-        Box::pin(async move { Ok(Host::open(&self.0, HostConfig::default())?.root()) })
+        Box::pin(std::future::ready(Ok(self.0.clone())))
     }
 }
 
@@ -77,6 +78,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = Config { name: "me".into(), dir: dir.path().into(), worker, limits: Limits::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        let programs = Host::open(&programs, HostConfig::default())?.root();
         let cpu = Cpu::start(config, Arc::new(Programs(programs)))?;
         let root = cpu.tree().attach(&Caller::owner(0), "").await?;
         let mut runs = Vec::new();
