@@ -101,6 +101,7 @@ fn same_tree(name: &str, trees: &[Vec<String>]) {
 }
 
 fn every_tree_is_its_synopsis() -> Verdict {
+    same_tree("cpu", &[paths(srv_cpu::TREE)]);
     same_tree("keys", &[paths(srv_keys::TREE)]);
     same_tree("peers", &[paths(srv_peers::TREE), paths(srv_peers::NAMES)]);
     same_tree("export", &[paths(srv_export::TREE)]);

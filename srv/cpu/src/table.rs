@@ -21,7 +21,7 @@ use crate::{Config, Error, Result};
 /// Jobs of all users together, ended ones that are still kept among them.
 pub const JOBS_MAX: usize = 1024;
 /// Jobs of one user.
-pub const JOBS_USER_MAX: usize = 128;
+pub const JOBS_USER_MAX: usize = 64;
 /// Jobs that run at once.
 pub const RUNNING_MAX: usize = 128;
 /// How long an ended job is kept, unless its owner says otherwise.

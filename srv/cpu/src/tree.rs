@@ -50,3 +50,14 @@ pub const TREE: &[Row<Q>] = &[
     value  ("{name}/{n}/lease",  Q::Lease,    0o400), // how long it is kept
     error  ("{name}/{n}/error",  Q::JobError, 0o400),
 ];
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_manual_lists_this_tree() {
+        let page = include_str!("../../../man/man4/cpu.4");
+        let synopsis = page.split(".Sh ").find_map(|s| s.strip_prefix("SYNOPSIS")).unwrap();
+        let told: Vec<&str> = synopsis.lines().filter_map(|l| l.strip_prefix(".It Pa ")).collect();
+        assert_eq!(told, fs_tree::paths(super::TREE));
+    }
+}

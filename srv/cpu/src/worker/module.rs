@@ -15,6 +15,8 @@ use crate::message::Hash;
 
 /// The largest program, in bytes.
 pub const MODULE_MAX: usize = 64 << 20;
+/// Compiled code kept on disk, in bytes; the oldest makes room.
+const KEPT_MAX: u64 = 1 << 30;
 /// The magic number and version of a core module.
 const MAGIC: &[u8; 8] = b"\0asm\x01\0\0\0";
 /// The id of the section that holds a start function.
@@ -80,6 +82,7 @@ impl Store {
         link(&mut linker)?;
         let id = engine_id(&engine);
         let dir = cache.join(&id);
+        sweep(cache, &dir);
         Ok(Store { engine, linker, dir, id })
     }
 
@@ -139,6 +142,7 @@ impl Store {
         let sum = blake3::hash(&code);
         code.extend_from_slice(sum.as_bytes());
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        make_room(&self.dir, KEPT_MAX.saturating_sub(code.len() as u64))?;
         let new = self.dir.join(format!("{}.new", std::process::id()));
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         let written = file.write_all(&code).and_then(|()| fs::rename(&new, self.path(hash)));
@@ -147,6 +151,38 @@ impl Store {
         }
         written
     }
+}
+
+/// Removes what other engines left, and files that were never finished: nobody else uses `cache` while this starts.
+fn sweep(cache: &Path, mine: &Path) {
+    for entry in fs::read_dir(cache).into_iter().flatten().flatten().filter(|entry| entry.path() != mine) {
+        let _ = fs::remove_dir_all(entry.path());
+    }
+    for entry in fs::read_dir(mine).into_iter().flatten().flatten() {
+        if entry.path().extension().is_some_and(|e| e == "new") {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Removes the oldest files of `dir` until those that are left have at most `max` bytes.
+fn make_room(dir: &Path, max: u64) -> std::io::Result<()> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir)?.flatten() {
+        if let Ok(stat) = entry.metadata() {
+            files.push((stat.modified().unwrap_or(std::time::UNIX_EPOCH), stat.len(), entry.path()));
+        }
+    }
+    files.sort();
+    let mut sum: u64 = files.iter().map(|(_, len, _)| len).sum();
+    for (_, len, path) in files {
+        if sum <= max {
+            break;
+        }
+        sum -= len;
+        let _ = fs::remove_file(path); // another job may have been first
+    }
+    Ok(())
 }
 
 /// What identifies the engine: its version, configuration and target.
@@ -204,5 +240,31 @@ mod tests {
         ] {
             assert_eq!(has_start(&module(sections)), starts, "{sections:?}");
         }
+    }
+
+    #[test]
+    fn kept_code_is_bounded_and_leftovers_are_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        let mine = dir.path().join("mine");
+        for name in ["mine", "other"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        for (age_s, name) in [(30, "oldest"), (20, "older"), (10, "young"), (0, "7.new")] {
+            let file = fs::File::create(mine.join(name)).unwrap();
+            file.set_len(100).unwrap();
+            file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(age_s)).unwrap();
+        }
+        let names = || {
+            let mut names: Vec<_> = fs::read_dir(&mine).unwrap().map(|e| e.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        sweep(dir.path(), &mine);
+        assert!(!dir.path().join("other").exists());
+        assert_eq!(names(), ["older", "oldest", "young"]);
+        make_room(&mine, 300).unwrap();
+        assert_eq!(names().len(), 3);
+        make_room(&mine, 150).unwrap();
+        assert_eq!(names(), ["young"]);
     }
 }
