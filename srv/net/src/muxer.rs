@@ -85,7 +85,9 @@ impl Fate {
     }
 
     fn error(&self) -> Option<io::Error> {
-        self.why.get().map(|why| io::Error::new(io::ErrorKind::ConnectionReset, why.clone()))
+        let kind =
+            if self.silent_at() <= Instant::now() { io::ErrorKind::TimedOut } else { io::ErrorKind::ConnectionReset };
+        self.why.get().map(|why| io::Error::new(kind, why.clone()))
     }
 }
 

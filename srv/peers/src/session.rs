@@ -195,11 +195,16 @@ impl Peer {
         self.stand(State::Connected, "");
         let (peer, watched) = (Arc::downgrade(self), Arc::downgrade(&session));
         tokio::spawn(async move {
-            let why = ended.await.to_string();
+            let e = ended.await;
+            let why = e.to_string();
             let Some(session) = watched.upgrade() else { return };
             if session.end(&why)
                 && let Some(peer) = peer.upgrade()
             {
+                if e.kind() == Kind::TimedOut {
+                    // Whoever noticed has waited long enough: a peer that fell silent is not dialled at once again.
+                    peer.slot().failed = Some((Instant::now(), session.explain(e)));
+                }
                 peer.stand(State::Lost, &why);
             }
         });
