@@ -74,7 +74,10 @@ impl Cpu {
         let here = String::from_utf8_lossy(here.as_os_str().as_bytes()).into_owned();
         let export = clone(session, "/export").await?;
         made.push(export.clone());
-        let lines = format!("bind {} /here\nrw\nto {}", quote(&here), quote(&self.node));
+        // A node does not stand among its own peers, so it is told by its id there.
+        let own = session.text("/self/name").await?.trim() == self.node;
+        let holder = if own { session.text("/self/id").await?.trim().to_owned() } else { self.node.clone() };
+        let lines = format!("bind {} /here\nrw\nto {}", quote(&here), quote(&holder));
         session.write(&format!("{export}/ctl"), &lines).await?;
         let capability = session.text(&format!("{export}/cap")).await?;
         let job = clone(session, &cpu).await?;

@@ -10,7 +10,9 @@ macro_rules! tests {
     };
 }
 
+mod faults;
 mod manual;
+mod transcripts;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -22,7 +24,6 @@ pub(crate) enum Verdict {
     /// It ran, and all was as it must be.
     Passed,
     /// It could not run here.
-    #[expect(dead_code, reason = "the first that needs a mount says it")]
     NotRun(String),
 }
 
@@ -31,9 +32,15 @@ pub(crate) type Test = (&'static str, fn() -> Verdict);
 /// Tests that run at once. Each starts nodes; more of them than cores only make each other late.
 const AT_ONCE: usize = 2;
 
+/// Why a test that needs a mount cannot run here.
+fn no_fuse() -> Option<String> {
+    let device = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
+    device.err().map(|e| format!("/dev/fuse: {e}"))
+}
+
 fn main() -> ExitCode {
     let filters: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let all = [manual::TESTS].concat();
+    let all = [manual::TESTS, transcripts::TESTS, faults::TESTS].concat();
     let chosen: Vec<Test> =
         all.into_iter().filter(|(n, _)| filters.is_empty() || filters.iter().any(|f| n.contains(f.as_str()))).collect();
     if std::env::args().any(|a| a == "--list") {
