@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::home::Home;
-use crate::{Error, bind, completions, cpu, doctor, import, mount, node, ns, tour, umount, unmount, worker};
+use crate::{Error, bind, completions, cpu, doctor, import, mount, node, ns, tour, umount, unmount};
 
 /// Mount the name space, run the node, and shorthands for writing its files
 ///
@@ -35,8 +35,6 @@ enum Verb {
     Doctor(doctor::Doctor),
     Tour(tour::Tour),
     Completions(completions::Completions),
-    #[command(hide = true)]
-    Worker(worker::Worker),
 }
 
 impl Ipos {
@@ -57,7 +55,6 @@ impl Ipos {
             Verb::Cpu(v) => v.run(&self.home("cpu")?),
             Verb::Doctor(v) => v.run(&self.home("doctor")?),
             Verb::Tour(v) => v.run(),
-            Verb::Worker(v) => v.run(),
             Verb::Completions(v) => v.run(&mut Ipos::command()),
         }
     }
@@ -73,6 +70,10 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Resul
 
 /// Reads the command line and obeys it. Results go to standard output, all else to standard error as `ipos: TEXT`.
 pub fn main() -> ExitCode {
+    // The process that jobs are forked from: the node starts it, nobody types it.
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == "worker") {
+        return srv_cpu::worker::main();
+    }
     match Ipos::parse().run() {
         Ok(code) => code,
         Err(e) => {

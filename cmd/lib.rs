@@ -21,7 +21,6 @@ mod place;
 mod session;
 mod umount;
 mod unmount;
-mod worker;
 
 pub use error::Error;
 pub use ipos::{Ipos, main};

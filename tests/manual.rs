@@ -105,6 +105,8 @@ fn every_tree_is_its_synopsis() -> Verdict {
     same_tree("keys", &[paths(srv_keys::TREE)]);
     same_tree("peers", &[paths(srv_peers::TREE), paths(srv_peers::NAMES)]);
     same_tree("export", &[paths(srv_export::TREE)]);
+    same_tree("self", &[paths(srv_node::TREE)]);
+    same_tree("cpu", &[paths(srv_cpu::TREE)]);
     same_tree("ns", &[paths(ns::TREE)]);
     Verdict::Passed
 }
