@@ -200,7 +200,7 @@ impl Service for Files {
                 Q::Ctl => format!("{}\n", self.job(at)?.id),
                 Q::Args => lines(&self.job(at)?.spec().args),
                 Q::Env => lines(&self.job(at)?.spec().env),
-                Q::Ns => self.job(at)?.space.ns.text(),
+                Q::Ns => self.job(at)?.space.text(),
                 Q::Status => status(&*self.job(at)?),
                 Q::Usage => usage(&*self.job(at)?),
                 Q::Lease => lease(&*self.job(at)?),
@@ -218,7 +218,7 @@ impl Service for Files {
                 Q::Ns => {
                     job.must_be_new("ns")?;
                     let text: String = lines.iter().map(|line| format!("{}\n", line.text)).collect();
-                    job.space.ns.apply(&text).await
+                    job.space.ns().apply(&text).await
                 }
                 _ => Err(Kind::NotSupported.into()),
             }
@@ -232,17 +232,19 @@ impl Service for Files {
             match at.q {
                 Q::Args => {
                     job.must_be_new("args")?;
-                    check_size("arguments", &strings)?;
-                    job.spec().args = strings;
+                    let mut spec = job.spec();
+                    check_size(&strings, &spec.env)?;
+                    spec.args = strings;
                 }
                 Q::Env => {
                     job.must_be_new("env")?;
-                    check_size("environment lines", &strings)?;
                     let named = |line: &&String| line.find('=').is_none_or(|at| at == 0);
                     if let Some(line) = strings.iter().find(named) {
                         return Err(Error::Env { line: line.clone() }.into());
                     }
-                    job.spec().env = strings;
+                    let mut spec = job.spec();
+                    check_size(&spec.args, &strings)?;
+                    spec.env = strings;
                 }
                 _ => return Err(Kind::NotSupported.into()),
             }

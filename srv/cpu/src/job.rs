@@ -17,6 +17,8 @@ use crate::{Error, Result};
 
 /// Bytes of all arguments and of all environment lines of a job, together.
 pub const ARGS_MAX: usize = 128 * 1024;
+/// What each of them counts beside its length.
+pub const ARG_COST: usize = 5;
 
 /// What a job is to be.
 #[derive(Clone, Debug)]
@@ -297,6 +299,7 @@ impl Job {
         self.input.close();
         self.stdout.close();
         self.stderr.close();
+        self.space.close();
         self.phase.send_replace(Phase::Ended(Arc::new(outcome)));
     }
 

@@ -94,7 +94,7 @@ impl Drop for Starting<'_> {
 
 async fn begin(table: &Arc<Table>, job: &Arc<Job>, spec: Spec) -> Result<()> {
     let path = spec.args.first().ok_or(Error::NoProgram)?;
-    let (root, _) = find(&job.space.ns.root(), &spec.dir).await?;
+    let (root, _) = find(&job.space.ns().root(), &spec.dir).await?;
     if !root.qid().is_dir() {
         return Err(Error::File { path: spec.dir.clone(), why: Kind::NotDir.into() });
     }
@@ -109,7 +109,6 @@ async fn begin(table: &Arc<Table>, job: &Arc<Job>, spec: Spec) -> Result<()> {
     let files = open_files(&root, &spec).await?;
     let key = ProgramKey::new(program.server(), &attr);
     let hash = key.and_then(|key| table.hash(&key));
-    let spare = table.pool.take().await?;
     let order = message::Job {
         hash,
         args: spec.args.iter().map(|a| a.clone().into_bytes()).collect(),
@@ -120,8 +119,19 @@ async fn begin(table: &Arc<Table>, job: &Arc<Job>, spec: Spec) -> Result<()> {
         mem: spec.limits.mem,
         files: spec.limits.files,
     };
-    let flow = hand_over(&spare, &order).map_err(|why| Error::System { what: "the job's pipes", why })?;
-    job.space.ns.nomnt(); // its own name space is not the job's to change
+    let mut tries = 0;
+    let (spare, flow) = loop {
+        let spare = table.pool.take().await?;
+        match hand_over(&spare, &order) {
+            Ok(flow) => break (spare, flow),
+            // It died while it waited, and the news of it has not come yet.
+            Err(e) if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) && tries < 4 => {
+                tries += 1
+            }
+            Err(why) => return Err(Error::System { what: "the job's pipes", why }),
+        }
+    };
+    job.space.ns().nomnt(); // its own name space is not the job's to change
     let tree = JobTree { root, program };
     let Spare { pid, link, pidfd, gone } = spare;
     let link = watched(link).map_err(|why| Error::System { what: "epoll", why })?;

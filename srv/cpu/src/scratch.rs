@@ -22,12 +22,21 @@ const INODE_BYTES: u64 = 512;
 /// Directories below one another that can still be changed: what is deeper can only be read and removed.
 const DEPTH_MAX: usize = 256;
 
+/// Bytes of all scratch spaces of a node together: they are memory.
+const TOTAL_MAX: u64 = 1 << 30;
+/// A file's content is kept in pieces of this size; one that was never written is not kept.
+const PIECE: usize = 4096;
+
+/// What all scratch spaces of a node use together, in bytes.
+pub type Total = Arc<AtomicU64>;
+
 /// A scratch space.
 pub struct Scratch {
     id: ServerId,
     next: AtomicU64,
     used: AtomicU64,
     max: AtomicU64,
+    total: Total,
     tree: Mutex<()>,
 }
 
@@ -49,33 +58,97 @@ struct State {
 
 enum What {
     Dir { names: BTreeMap<Name, Arc<Node>>, parent: Weak<Node> },
-    File(Vec<u8>),
+    File(Content),
     Link(Bytes),
 }
 
+/// A file's content: its length, and those pieces of it that were written.
+#[derive(Default)]
+struct Content {
+    len: u64,
+    pieces: BTreeMap<u64, Box<[u8; PIECE]>>,
+}
+
+/// Where the byte at `offset` stands: its piece, its place in it.
+fn place(offset: u64) -> (u64, usize) {
+    (offset / PIECE as u64, (offset % PIECE as u64) as usize)
+}
+
+impl Content {
+    fn read(&self, offset: u64, count: u32) -> Bytes {
+        let end = self.len.min(offset.saturating_add(u64::from(count)));
+        let mut out = vec![0; usize::try_from(end.saturating_sub(offset)).unwrap_or(0)];
+        let mut done = 0;
+        while done < out.len() {
+            let (piece, from) = place(offset + done as u64);
+            let n = (PIECE - from).min(out.len() - done);
+            if let Some(piece) = self.pieces.get(&piece) {
+                out[done..done + n].copy_from_slice(&piece[from..from + n]);
+            }
+            done += n;
+        }
+        out.into()
+    }
+
+    /// How many pieces a write of `count` bytes at `offset` adds.
+    fn missing(&self, offset: u64, count: usize) -> u64 {
+        let (first, last) = (place(offset).0, place(offset + count.saturating_sub(1) as u64).0);
+        last - first + 1 - self.pieces.range(first..=last).count() as u64
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8]) {
+        let mut done = 0;
+        while done < data.len() {
+            let (piece, from) = place(offset + done as u64);
+            let n = (PIECE - from).min(data.len() - done);
+            let piece = self.pieces.entry(piece).or_insert_with(|| Box::new([0; PIECE]));
+            piece[from..from + n].copy_from_slice(&data[done..done + n]);
+            done += n;
+        }
+        self.len = self.len.max(offset + data.len() as u64);
+    }
+
+    /// Makes it `len` bytes long; gives how many pieces that took away.
+    fn resize(&mut self, len: u64) -> u64 {
+        let before = self.pieces.len();
+        if len < self.len {
+            let (last, from) = place(len);
+            drop(self.pieces.split_off(&(last + u64::from(from > 0))));
+            if let Some(piece) = self.pieces.get_mut(&last) {
+                piece[from..].fill(0);
+            }
+        }
+        self.len = len;
+        (before - self.pieces.len()) as u64
+    }
+}
+
 impl What {
-    fn len(&self) -> u64 {
+    /// What it costs beside its inode.
+    fn cost(&self) -> u64 {
         match self {
             What::Dir { .. } => 0,
-            What::File(data) => data.len() as u64,
+            What::File(content) => (content.pieces.len() * PIECE) as u64,
             What::Link(target) => target.len() as u64,
         }
     }
 }
 
 impl Scratch {
-    /// An empty space of at most `max` bytes: its root.
-    pub fn root(max: u64) -> (Arc<Scratch>, Arc<dyn File>) {
+    /// An empty space of at most `max` bytes, and as much as `total` leaves: its root.
+    pub fn root(max: u64, total: Total) -> (Arc<Scratch>, Arc<dyn File>) {
         let space = Arc::new(Scratch {
             id: ServerId::fresh(),
             next: AtomicU64::new(1),
             used: AtomicU64::new(0),
             max: AtomicU64::new(max),
+            total,
             tree: Mutex::new(()),
         });
         // The root costs nothing, so that a space of 0 bytes can be had.
         let root = space.node(What::Dir { names: BTreeMap::new(), parent: Weak::new() }, 0o777);
         space.used.fetch_add(INODE_BYTES, Ordering::Relaxed);
+        space.total.fetch_add(INODE_BYTES, Ordering::Relaxed);
         (space, Arc::new(Handle(root)))
     }
 
@@ -96,9 +169,24 @@ impl Scratch {
     /// Takes `bytes` more.
     fn charge(&self, bytes: u64) -> Result<()> {
         let max = self.max.load(Ordering::Relaxed).saturating_add(INODE_BYTES);
-        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= max);
-        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
-        taken.map(drop).map_err(|_| Kind::NoSpace.into())
+        let take = |from: &AtomicU64, max: u64| {
+            let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= max);
+            from.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+        };
+        if !take(&self.total, TOTAL_MAX) {
+            return Err(Kind::NoSpace.into());
+        }
+        if !take(&self.used, max) {
+            self.total.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(Kind::NoSpace.into());
+        }
+        Ok(())
+    }
+
+    /// Gives `bytes` back.
+    fn release(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.total.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     fn node(self: &Arc<Scratch>, what: What, mode: u32) -> Arc<Node> {
@@ -111,8 +199,8 @@ impl Scratch {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let len = self.state.get_mut().unwrap_or_else(PoisonError::into_inner).what.len();
-        self.space.used.fetch_sub(INODE_BYTES + len, Ordering::Relaxed);
+        let len = self.state.get_mut().unwrap_or_else(PoisonError::into_inner).what.cost();
+        self.space.release(INODE_BYTES + len);
         // One after the other: a deep tree would take as many stack frames if each node dropped its own.
         let mut left = self.take_children();
         while let Some(node) = left.pop() {
@@ -168,7 +256,7 @@ impl Node {
         let state = self.state();
         let (ty, size) = match &state.what {
             What::Dir { names, .. } => (Attr::DIR, names.len() as u64),
-            What::File(data) => (Attr::REGULAR, data.len() as u64),
+            What::File(content) => (Attr::REGULAR, content.len),
             What::Link(target) => (Attr::SYMLINK, target.len() as u64),
         };
         Attr {
@@ -224,7 +312,7 @@ impl Node {
         if matches!(what, What::Dir { .. }) {
             self.upward()?;
         }
-        self.space.charge(INODE_BYTES + what.len())?;
+        self.space.charge(INODE_BYTES + what.cost())?;
         let node = self.space.node(what, mode);
         self.names(|names| {
             names.insert(name.clone(), node.clone());
@@ -272,36 +360,27 @@ impl Node {
     /// Makes the content `len` bytes long.
     fn resize(&self, len: u64) -> Result<()> {
         let mut state = self.state();
-        let What::File(data) = &mut state.what else { return Err(Kind::IsDir.into()) };
-        let have = data.len() as u64;
-        if len > have {
-            self.space.charge(len - have)?;
-        } else {
-            self.space.used.fetch_sub(have - len, Ordering::Relaxed);
+        let What::File(content) = &mut state.what else { return Err(Kind::IsDir.into()) };
+        if i64::try_from(len).is_err() {
+            return Err(Kind::TooBig.into());
         }
-        data.resize(len as usize, 0);
-        if len < have {
-            data.shrink_to_fit();
-        }
+        self.space.release(content.resize(len) * PIECE as u64);
         state.touch();
         Ok(())
     }
 
     fn write(&self, offset: u64, bytes: &[u8], append: bool) -> Result<u32> {
-        let len = match &self.state().what {
-            What::File(data) => data.len() as u64,
-            _ => return Err(Kind::IsDir.into()),
-        };
-        let offset = if append { len } else { offset };
-        let end = offset.checked_add(bytes.len() as u64).ok_or(fs_ninep::Error::from(Kind::TooBig))?;
-        if end > len && !bytes.is_empty() {
-            self.resize(end)?;
-        }
         let mut state = self.state();
-        if let (What::File(data), false) = (&mut state.what, bytes.is_empty()) {
-            data[offset as usize..end as usize].copy_from_slice(bytes);
-            state.touch();
+        let What::File(content) = &mut state.what else { return Err(Kind::IsDir.into()) };
+        if bytes.is_empty() {
+            return Ok(0);
         }
+        let offset = if append { content.len } else { offset };
+        let end = offset.checked_add(bytes.len() as u64).filter(|end| i64::try_from(*end).is_ok());
+        end.ok_or(fs_ninep::Error::from(Kind::TooBig))?;
+        self.space.charge(content.missing(offset, bytes.len()) * PIECE as u64)?;
+        content.write(offset, bytes);
+        state.touch();
         Ok(bytes.len() as u32)
     }
 }
@@ -372,7 +451,7 @@ impl Handle {
             match self.0.child(name) {
                 Ok(_) if flags.has(OpenFlags::EXCL) => return Err(Kind::Exists.into()),
                 Ok(node) => node,
-                Err(e) if e.kind() == Kind::NotFound => self.0.add(name, What::File(Vec::new()), mode)?,
+                Err(e) if e.kind() == Kind::NotFound => self.0.add(name, What::File(Content::default()), mode)?,
                 Err(e) => return Err(e),
             }
         };
@@ -509,11 +588,7 @@ impl OpenFile for Open {
         let _tree = self.node.space.lock();
         now(match &self.node.state().what {
             _ if !self.flags.reads() => Err(Kind::BadFile.into()),
-            What::File(data) => {
-                let start = data.len().min(usize::try_from(offset).unwrap_or(usize::MAX));
-                let end = data.len().min(start.saturating_add(count as usize));
-                Ok(Bytes::copy_from_slice(&data[start..end]))
-            }
+            What::File(content) => Ok(content.read(offset, count)),
             _ => Err(Kind::IsDir.into()),
         })
     }
@@ -559,17 +634,21 @@ mod tests {
 
     #[tokio::test]
     async fn room_is_taken_given_back_and_never_exceeded() {
-        let (space, root) = Scratch::root(10_000);
+        let (space, root) = Scratch::root(10_000, Total::default());
         let rdwr = OpenFlags::RDWR;
         let made = root.create(&name("a"), rdwr, 0o666).await.unwrap();
         made.open.write(0, vec![1; 4000].into()).await.unwrap();
-        assert_eq!(space.used(), 4512);
-        assert_eq!(made.open.write(9_000, vec![1; 1000].into()).await.unwrap_err().kind(), Kind::NoSpace);
-        let far = made.open.write(1 << 40, vec![1].into()).await;
-        assert_eq!(far.unwrap_err().kind(), Kind::NoSpace);
+        assert_eq!(space.used(), 4096 + 512);
+        assert_eq!(made.open.write(4000, vec![1; 9000].into()).await.unwrap_err().kind(), Kind::NoSpace);
         assert_eq!(made.open.write(u64::MAX, vec![1].into()).await.unwrap_err().kind(), Kind::TooBig);
-        let sparse = made.file.setattr(SetAttr { size: Some(1 << 40), ..SetAttr::default() }).await;
-        assert_eq!(sparse.unwrap_err().kind(), Kind::NoSpace);
+        // A terabyte that is a hole costs what is written into it.
+        made.open.write(1 << 40, vec![2].into()).await.unwrap();
+        assert_eq!(space.used(), 2 * 4096 + 512);
+        assert_eq!(made.open.read((1 << 40) - 3, 9).await.unwrap(), [0, 0, 0, 2][..]);
+        made.file.setattr(SetAttr { size: Some(10), ..SetAttr::default() }).await.unwrap();
+        made.file.setattr(SetAttr { size: Some(12), ..SetAttr::default() }).await.unwrap();
+        assert_eq!(made.open.read(8, 9).await.unwrap(), [1, 1, 0, 0][..], "what was cut off is gone");
+        assert_eq!(space.used(), 4096 + 512);
         root.unlink(&name("a"), false).await.unwrap();
         assert_eq!(made.open.read(0, 9).await.unwrap().len(), 9, "an open file outlives its name");
         drop(made);
@@ -579,13 +658,29 @@ mod tests {
             files += 1;
         }
         assert_eq!(files, 10_000 / INODE_BYTES);
-        let (_, none) = Scratch::root(0);
+        let (_, none) = Scratch::root(0, Total::default());
         assert_eq!(none.mkdir(&name("d"), 0o777).await.err().map(|e| e.kind()), Some(Kind::NoSpace));
     }
 
     #[tokio::test]
+    async fn all_spaces_together_have_a_bound_too() {
+        let total = Total::new(AtomicU64::new(TOTAL_MAX - 8_000));
+        let (_space, first) = Scratch::root(u64::MAX, total.clone());
+        let (_other, second) = Scratch::root(u64::MAX, total.clone());
+        let hog = first.create(&name("hog"), OpenFlags::RDWR, 0o666).await.unwrap();
+        hog.open.write(0, vec![1; 4096].into()).await.unwrap();
+        let small = second.create(&name("small"), OpenFlags::RDWR, 0o666).await.unwrap();
+        assert_eq!(small.open.write(0, vec![0; 4096].into()).await.unwrap_err().kind(), Kind::NoSpace);
+        drop(hog);
+        first.unlink(&name("hog"), false).await.unwrap();
+        small.open.write(0, vec![0; 4096].into()).await.unwrap();
+        drop((small, first, second));
+        assert_eq!(total.load(Ordering::Relaxed), TOTAL_MAX - 8_000);
+    }
+
+    #[tokio::test]
     async fn names_move_as_rename_says() {
-        let (_, root) = Scratch::root(1 << 20);
+        let (_, root) = Scratch::root(1 << 20, Total::default());
         let a = root.mkdir(&name("a"), 0o777).await.unwrap();
         let b = a.mkdir(&name("b"), 0o777).await.unwrap();
         root.create(&name("f"), OpenFlags::RDWR, 0o666).await.unwrap();
@@ -607,13 +702,13 @@ mod tests {
         let up = b.walk(&[Name::walk("..").unwrap(), name("g")]).await;
         assert!(up.end.is_ok(), "the parent of a moved directory is where it was moved");
         assert_eq!(root.unlink(&name("a"), true).await.unwrap_err().kind(), Kind::NotEmpty);
-        let (_, other) = Scratch::root(1 << 20);
+        let (_, other) = Scratch::root(1 << 20, Total::default());
         assert_eq!(a.rename(&name("g"), &other, &name("g")).await.unwrap_err().kind(), Kind::CrossDevice);
     }
 
     #[tokio::test]
     async fn a_deep_tree_ends_at_its_bound_and_one_made_deeper_by_renames_is_dropped_flat() {
-        let (space, root) = Scratch::root(1 << 30);
+        let (space, root) = Scratch::root(1 << 30, Total::default());
         let mut at = root.clone();
         let mut depth = 0;
         let refused = loop {

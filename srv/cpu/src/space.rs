@@ -1,13 +1,13 @@
 //! The name space of a job: what stands in it from the start, and what a `mount` line of its `ns` means.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
-use fs_ninep::{Call, Caller, File, Name, PeerId, Remote, Tree};
+use fs_ninep::{Call, Caller, File, Kind, Name, PeerId, Remote, Tree};
 use ns::{Namespace, Resolve};
 
 use crate::device::Devices;
 use crate::readonly::ReadOnly;
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, Total};
 use crate::{Error, Result};
 
 /// What every job finds at its start.
@@ -15,8 +15,9 @@ const START: &str = "bind -c '#tmp' /tmp\nbind '#dev' /dev\n";
 
 /// A job's name space.
 pub struct Space {
-    /// The name space itself.
-    pub ns: Arc<Namespace>,
+    ns: Mutex<Arc<Namespace>>,
+    /// What it was, once it is closed.
+    closed: OnceLock<String>,
     /// What stands at `/tmp`.
     pub scratch: Arc<Scratch>,
 }
@@ -25,14 +26,30 @@ impl Space {
     /// The name space of a new job, with `disk` bytes of scratch space.
     /// # Errors
     /// None but of a name space that cannot be made.
-    pub async fn new(remote: Arc<dyn Remote>, disk: u64) -> fs_ninep::Result<Space> {
+    pub async fn new(remote: Arc<dyn Remote>, disk: u64, total: Total) -> fs_ninep::Result<Space> {
         static DEVICES: LazyLock<Arc<dyn Tree>> = LazyLock::new(|| fs_tree::serve(Arc::new(Devices)));
         let devices = DEVICES.attach(&Caller::owner(0), "").await?;
-        let (scratch, tmp) = Scratch::root(disk);
+        let (scratch, tmp) = Scratch::root(disk, total);
         let devices = vec![("tmp".into(), tmp), ("dev".into(), devices)];
         let ns = Namespace::new(devices, Arc::new(Mounts { remote }));
         ns.apply(START).await?;
-        Ok(Space { ns, scratch })
+        Ok(Space { ns: Mutex::new(ns), closed: OnceLock::new(), scratch })
+    }
+
+    /// The name space itself; an empty one once it is closed.
+    pub fn ns(&self) -> Arc<Namespace> {
+        self.ns.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The name space as text, as it is or was when it was closed.
+    pub fn text(&self) -> String {
+        self.closed.get().cloned().unwrap_or_else(|| self.ns().text())
+    }
+
+    /// Lets go of everything in it: mounts, and what is in the scratch space.
+    pub fn close(&self) {
+        let _ = self.closed.set(self.ns().text());
+        *self.ns.lock().unwrap_or_else(PoisonError::into_inner) = Namespace::new(Vec::new(), Arc::new(Nothing));
     }
 
     /// Whether anything is mounted in it.
@@ -42,7 +59,7 @@ impl Space {
 
     /// Whether no mount answers: asks each, through the name space, which calls a peer again that is back.
     pub async fn lost(&self) -> bool {
-        let root = self.ns.root();
+        let root = self.ns().root();
         for names in self.mount_points() {
             if root.walk_getattr(&names).await.is_ok() {
                 return false;
@@ -58,7 +75,16 @@ impl Space {
             let path = args.nth(1).filter(|_| words.first().is_some_and(|w| w == "mount"))?;
             Name::path(path).ok()
         };
-        self.ns.text().lines().filter_map(point).collect()
+        self.text().lines().filter_map(point).collect()
+    }
+}
+
+/// What a closed name space mounts.
+struct Nothing;
+
+impl Resolve for Nothing {
+    fn mount<'a>(&'a self, _source: &'a str, _spec: &'a str) -> Call<'a, Arc<dyn File>> {
+        Box::pin(std::future::ready(Err(Kind::Stale.into())))
     }
 }
 

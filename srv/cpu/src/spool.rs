@@ -12,7 +12,7 @@ use fs_ninep::{Call, OpenFile, OpenFlags, Result};
 use tokio::sync::Notify;
 
 /// Output up to this long is kept in memory, in bytes.
-const MEMORY_MAX: usize = 256 * 1024;
+const MEMORY_MAX: usize = 64 * 1024;
 /// The most one read gives, in bytes.
 const READ_MAX: u32 = 1 << 20;
 

@@ -15,6 +15,7 @@ use crate::job::{Job, Outcome, Phase};
 use crate::limits::Limits;
 use crate::message::Hash;
 use crate::pool::Pool;
+use crate::scratch::Total;
 use crate::space::Space;
 use crate::{Config, Error, Result};
 
@@ -38,6 +39,7 @@ pub struct Table {
     remote: Arc<dyn Remote>,
     jobs: Mutex<Jobs>,
     running: Arc<AtomicUsize>,
+    scratch: Total,
     programs: Mutex<HashMap<ProgramKey, Hash>>,
 }
 
@@ -87,8 +89,8 @@ impl Table {
             made.map_err(|why| Error::Dir { path: path.clone(), why })?;
         }
         let pool = Pool::start(worker, cache);
-        let (jobs, running, programs) = (Mutex::default(), Arc::default(), Mutex::default());
-        Ok(Arc::new(Table { name, limits, spools, pool, remote, jobs, running, programs }))
+        let (jobs, running, scratch, programs) = (Mutex::default(), Arc::default(), Total::default(), Mutex::default());
+        Ok(Arc::new(Table { name, limits, spools, pool, remote, jobs, running, scratch, programs }))
     }
 
     fn jobs(&self) -> MutexGuard<'_, Jobs> {
@@ -100,7 +102,7 @@ impl Table {
     /// `TableFull`, `QuotaFull`.
     pub async fn make(&self, owner: &Identity) -> fs_ninep::Result<Arc<Job>> {
         self.room(&self.jobs(), owner)?;
-        let space = Space::new(self.remote.clone(), self.limits.disk).await?;
+        let space = Space::new(self.remote.clone(), self.limits.disk, self.scratch.clone()).await?;
         let mut jobs = self.jobs();
         self.room(&jobs, owner)?; // others came while the space was made
         let job = Arc::new(Job::new(jobs.next, owner.clone(), space, self.limits));

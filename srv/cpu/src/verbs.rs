@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fs_tree::Line;
 
-use crate::job::{ARGS_MAX, Job, Phase, Source, Spec, SpoolFull};
+use crate::job::{ARG_COST, ARGS_MAX, Job, Phase, Source, Spec, SpoolFull};
 use crate::table::Table;
 use crate::{Error, Result, run};
 
@@ -105,7 +105,7 @@ impl Verb {
             Verb::Kind => job.must_be_new("kind")?,
             Verb::Exec(args) => {
                 job.must_be_new("exec")?;
-                check_size("arguments", args)?;
+                check_size(args, &spec.env)?;
                 spec.args = args.clone();
             }
             Verb::Start => {
@@ -179,12 +179,12 @@ pub async fn kill(table: &Arc<Table>, job: &Arc<Job>) {
     }
 }
 
-/// Refuses more text than a job may be started with.
+/// Refuses more text than one message to a job's process carries.
 /// # Errors
 /// `TooLong`.
-pub fn check_size(what: &'static str, strings: &[String]) -> Result<()> {
-    let len = strings.iter().map(|s| s.len() + 1).sum();
-    if len > ARGS_MAX { Err(Error::TooLong { what, len, max: ARGS_MAX }) } else { Ok(()) }
+pub fn check_size(args: &[String], env: &[String]) -> Result<()> {
+    let len = args.iter().chain(env).map(|s| s.len() + ARG_COST).sum();
+    if len > ARGS_MAX { Err(Error::TooLong { what: "arguments and environment", len, max: ARGS_MAX }) } else { Ok(()) }
 }
 
 /// Obeys the lines of one write to `job`'s ctl: all of them, or none.

@@ -368,6 +368,53 @@ async fn a_worker_that_dies_takes_its_jobs_along_and_is_started_again() {
 }
 
 #[tokio::test]
+async fn as_many_arguments_as_may_be_arrive_and_one_more_is_refused() {
+    let node = Node::new().await;
+    let n = node.me.job().await;
+    let words = |file: &str, count: usize| {
+        let (path, text) = (format!("{n}/{file}"), vec![if file == "env" { "A=b" } else { "a" }; count].join("\n"));
+        let me = node.me.clone();
+        async move { me.echo(&path, &text).await }
+    };
+    node.me.echo(&format!("{n}/args"), &format!("/p/echo.wasm\n{}", "a\n".repeat(10_000))).await.unwrap();
+    assert_eq!(kind(words("env", 9_000).await), Some(Kind::TooBig));
+    words("env", 8_000).await.unwrap();
+    node.me.ctl(n, "start").await.unwrap();
+    assert_eq!(node.me.stdout(n).await.trim_end().split(' ').count(), 10_000);
+    assert_eq!(first_two(&node.me.wait(n).await), "exited 0");
+}
+
+#[tokio::test]
+async fn a_process_that_died_while_it_waited_is_replaced() {
+    let node = Node::new().await;
+    node.well().await;
+    let me = std::process::id().to_string();
+    let mark = node.dir.path().to_str().unwrap().to_owned();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let cmdline = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1).map(str::to_owned));
+        if String::from_utf8_lossy(&cmdline).contains(&mark) && parent.is_some_and(|p| p != me) {
+            let pid = entry.file_name().to_str().unwrap().parse().unwrap();
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+        }
+    }
+    node.well().await;
+    assert!(node.me.cat("info").await.unwrap().contains("worker_starts 1\n"));
+}
+
+#[tokio::test]
+async fn an_ended_job_holds_no_scratch_space_and_no_mount() {
+    let node = Node::new().await;
+    let n = node.me.job().await;
+    let text = node.me.cat(&format!("{n}/ns")).await.unwrap();
+    node.me.start(n, "/p/tee.wasm /tmp/kept some words").await;
+    assert_eq!(first_two(&node.me.wait(n).await), "exited 0");
+    assert!(node.me.cat(&format!("{n}/usage")).await.unwrap().contains("disk 0\n"));
+    assert_eq!(node.me.cat(&format!("{n}/ns")).await.unwrap(), text + "nomnt\n", "what it was can still be read");
+}
+
+#[tokio::test]
 async fn info_says_what_the_machine_is() {
     let node = Node::new().await;
     node.me.run("/p/true.wasm").await;
