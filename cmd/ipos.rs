@@ -60,11 +60,14 @@ impl Ipos {
     }
 }
 
+/// How long what was being written to the disk may go on when the work is over.
+const DISK: Duration = Duration::from_millis(500);
+
 /// Runs one verb's work on a runtime of its own.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::part("runtime"))?;
     let result = runtime.block_on(work);
-    runtime.shutdown_timeout(Duration::from_millis(100));
+    runtime.shutdown_timeout(DISK);
     result
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::mount::{Mount, Options};
 use fs_ninep::File;
@@ -25,6 +26,10 @@ pub(crate) struct MountVerb {
     dir: Option<PathBuf>,
 }
 
+/// How long a node that starts is waited for, and how often it is looked for.
+const STARTING: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_millis(50);
+
 impl MountVerb {
     pub(crate) fn run(&self, home: &Home) -> Result<ExitCode, Error> {
         let config = self.settings.config(home)?;
@@ -44,7 +49,7 @@ impl MountVerb {
                     done
                 }
                 Err(Error::Taken { .. }) if !self.settings.given() => {
-                    let session = Session::open(home).await?;
+                    let session = attach(home).await?;
                     let changes = session.changes().await?;
                     let gone = async { Err(Error::Gone { why: session.closed().await }) };
                     serve(session.root(), changes, &dir, &mut end, gone).await
@@ -53,6 +58,17 @@ impl MountVerb {
             }
         })
     }
+}
+
+/// The node that holds `home`; one that is only starting has no socket yet.
+async fn attach(home: &Home) -> Result<Session, Error> {
+    for _ in 0..STARTING.as_millis() / AGAIN.as_millis() {
+        match Session::open(home).await {
+            Err(Error::NoNode { .. }) => tokio::time::sleep(AGAIN).await,
+            done => return done,
+        }
+    }
+    Session::open(home).await
 }
 
 /// Shows `root` at `dir` until it is unmounted, this process is told to end, or the node is over.

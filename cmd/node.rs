@@ -3,6 +3,8 @@
 //!
 //! One runtime of one thread carries everything: a call between two nodes costs each of them one wake-up.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -12,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fs_ninep::{Call, Caller, File, Kind, Limits, PeerId, Remote, Transport, Tree, listen_unix, serve};
+use fs_ninep::{Call, Caller, File, Kind, Limits, PeerId, Remote, Stream, Transport, Tree, listen_unix, serve};
 use nix::unistd::geteuid;
 use ns::{Namespace, Resolve, redact};
 use srv_cpu::Cpu;
@@ -22,7 +24,7 @@ use srv_net::{Incoming, Net};
 use srv_node::{Level, Log, Node as Me};
 use srv_peers::Peers;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::Error;
@@ -40,8 +42,10 @@ pub(crate) struct NodeVerb {
     pub(crate) settings: Settings,
 }
 
-/// Connections of peers that are served at once; one more is reset.
+/// Connections of peers that are served at once, and those of one peer: a node keeps one with each, and a second for a
+/// while when the first was lost on one side only.
 const SESSIONS_MAX: usize = 1024;
+const SESSIONS_PEER_MAX: usize = 8;
 
 /// How long the jobs have to end when the node does: ipos-node(8) promises 5 s in all.
 const JOBS_END: Duration = Duration::from_secs(3);
@@ -87,22 +91,28 @@ impl NodeVerb {
     }
 }
 
-/// SIGINT and SIGTERM, from the moment this is made.
+/// SIGINT, SIGTERM and SIGHUP (the terminal is gone), from the moment this is made.
 pub(crate) struct End {
     int: Signal,
     term: Signal,
+    hup: Signal,
 }
 
 impl End {
     pub(crate) fn new() -> Result<End, Error> {
         let listen = |kind| signal(kind).map_err(Error::part("signals"));
-        Ok(End { int: listen(SignalKind::interrupt())?, term: listen(SignalKind::terminate())? })
+        Ok(End {
+            int: listen(SignalKind::interrupt())?,
+            term: listen(SignalKind::terminate())?,
+            hup: listen(SignalKind::hangup())?,
+        })
     }
 
     pub(crate) async fn wait(&mut self) {
         tokio::select! {
             _ = self.int.recv() => {}
             _ = self.term.recv() => {}
+            _ = self.hup.recv() => {}
         }
     }
 }
@@ -196,28 +206,39 @@ impl Node {
     }
 }
 
-/// Serves what was granted to whoever connects.
+/// Serves what was granted to whoever connects. A connection over a limit is dropped, which resets its stream: the peer
+/// hears of it at once.
 async fn answer(mut incoming: Incoming, outside: Arc<dyn Tree>) {
-    let room = Arc::new(Semaphore::new(SESSIONS_MAX));
-    let mut sessions = JoinSet::new();
+    let (mut sessions, mut of_peer) = (JoinSet::new(), HashMap::<PeerId, usize>::new());
     loop {
         tokio::select! {
-            Some(_) = sessions.join_next() => {}
-            next = incoming.next() => match (next, room.clone().try_acquire_owned()) {
-                (None, _) => return,
-                // Dropped, the stream is reset: the peer hears of it at once.
-                (Some(_), Err(_)) => {}
-                (Some((peer, stream)), Ok(permit)) => {
-                    let outside = outside.clone();
-                    sessions.spawn(async move {
-                        // How a peer's connection ended is the peer's affair.
-                        let _ = serve(stream, outside, Caller::peer(peer), Limits::default()).await;
-                        drop(permit);
-                    });
+            Some(ended) = sessions.join_next() => {
+                if let Ok(peer) = ended
+                    && let Entry::Occupied(mut count) = of_peer.entry(peer)
+                {
+                    *count.get_mut() -= 1;
+                    if *count.get() == 0 {
+                        count.remove();
+                    }
+                }
+            }
+            next = incoming.next() => {
+                let Some((peer, stream)) = next else { return };
+                let have = of_peer.get(&peer).copied().unwrap_or(0);
+                if sessions.len() < SESSIONS_MAX && have < SESSIONS_PEER_MAX {
+                    of_peer.insert(peer.clone(), have + 1);
+                    sessions.spawn(session(peer, stream, outside.clone()));
                 }
             }
         }
     }
+}
+
+/// One connection of `peer`, who is given back when it has ended.
+async fn session(peer: PeerId, stream: Box<dyn Stream>, outside: Arc<dyn Tree>) -> PeerId {
+    // How it ended is the peer's affair.
+    let _ = serve(stream, outside, Caller::peer(peer.clone()), Limits::default()).await;
+    peer
 }
 
 /// The last eight characters of a peer id: the first are the same in all.
@@ -236,6 +257,7 @@ fn itself(home: &Home, config: &Config, keys: &Keys, net: &Arc<Net>) -> srv_node
         roles: vec!["cpu".into()],
         limits: [
             ("sessions_max", SESSIONS_MAX),
+            ("sessions_peer_max", SESSIONS_PEER_MAX),
             ("peers_max", srv_peers::PEERS_MAX),
             ("exports_max", srv_export::EXPORTS_MAX),
             ("grants_max", srv_export::GRANTS_MAX),

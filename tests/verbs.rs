@@ -79,7 +79,9 @@ fn doctor_names_each_fault_and_what_to_type() -> Verdict {
 }
 
 fn a_node_ends_in_time_and_says_when_it_is_ready() -> Verdict {
-    for (signal, mounted) in [(Signal::SIGTERM, false), (Signal::SIGINT, false), (Signal::SIGTERM, true)] {
+    for (signal, mounted) in
+        [(Signal::SIGTERM, false), (Signal::SIGINT, false), (Signal::SIGHUP, true), (Signal::SIGTERM, true)]
+    {
         if mounted && let Some(why) = crate::no_fuse() {
             return Verdict::NotRun(why);
         }
