@@ -83,7 +83,7 @@ fn main() -> io::Result<()> {
 /// Bob's shell: Ann is known, her cpu is granted and bound, a directory is exported to her.
 const SETUP: &[&str] = &[
     "echo dial $ANN ann >$N/peers/ctl",
-    "echo name bob $(cat $N/self/id) >$A/peers/ctl",
+    "echo name $(cat $N/self/id) bob >$A/peers/ctl",
     "echo grant bob /cpu >$A/export/ctl",
     "echo bind -a /n/ann/cpu /cpu >$N/ns",
     "m=$(cat $N/export/clone)",

@@ -12,10 +12,12 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use fs_ninep::{Call, Caller, File, Kind, Limits, PeerId, Remote, Stream, Transport, Tree, listen_unix, serve};
-use nix::unistd::geteuid;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::{User, geteuid};
 use ns::{Namespace, Resolve, redact};
 use srv_cpu::Cpu;
 use srv_export::Exports;
@@ -148,29 +150,33 @@ impl Node {
     /// `Taken` where another process runs a node on `home`; the first part that would not start.
     pub(crate) async fn start(home: &Home, config: &Config) -> Result<Node, Error> {
         let hold = home.hold()?;
+        descriptors();
         let keys = Keys::open(&home.keys()).map_err(Error::part("keys"))?;
         let (net, incoming) = Net::start(network(config, &keys)).await.map_err(Error::part("net"))?;
-        let me = Me::new(itself(home, config, &keys, &net));
+        let counts = Arc::<Counts>::default();
+        let me = Me::new(itself(home, config, &keys, &net, counts.clone()));
         let table = srv_peers::Config { path: home.path().join("peers") };
         let peers = Peers::new(net.clone(), table).map_err(Error::part("peers"))?;
         let cpu = Cpu::start(jobs(home, config, &keys), peers.clone()).map_err(Error::part("cpu"))?;
-        let shown = vec![("self".into(), me.tree()), ("cpu".into(), cpu.tree())];
+        // Each tree once: the text in an `error` file is of the tree it is read through.
+        let (itself, jobs) = (me.tree(), cpu.tree());
+        let shown = vec![("self".into(), itself.clone()), ("cpu".into(), jobs.clone())];
         let exports = Exports::new(shown, grants(home, &keys, &peers)).map_err(Error::part("export"))?;
         peers.show(exports.outside());
         let devices = [
-            ("self", me.tree()),
+            ("self", itself),
             ("keys", keys.tree()),
             ("peers", peers.tree()),
             ("n", peers.names()),
             ("export", exports.tree()),
-            ("cpu", cpu.tree()),
+            ("cpu", jobs),
         ];
-        let ns = name_space(home, &devices, peers).await?;
+        let ns = name_space(home, &name(config, &keys), &devices, peers).await?;
         let mut tasks = JoinSet::new();
         let socket = listen_unix(&home.socket(), ns.clone(), geteuid().as_raw(), Limits::default());
         let socket = socket.map_err(Error::part("9p.sock"))?;
         tasks.spawn(async { socket.await.unwrap_or_else(|e| eprintln!("ipos: 9p.sock: {e}")) });
-        tasks.spawn(answer(incoming, exports.outside()));
+        tasks.spawn(answer(incoming, exports.outside(), counts));
         me.running();
         Ok(Node { _hold: hold, home: home.clone(), me, net, cpu, exports, ns, tasks })
     }
@@ -206,13 +212,30 @@ impl Node {
     }
 }
 
+/// Connections of peers, for self/metrics.
+#[derive(Default)]
+struct Counts {
+    taken: AtomicU64,
+    ended: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Counts {
+    fn told(&self) -> Vec<(String, u64)> {
+        let [taken, ended, refused] = [&self.taken, &self.ended, &self.refused].map(|n| n.load(Relaxed));
+        let told = [("sessions", taken - ended), ("sessions_total", taken), ("sessions_refused", refused)];
+        told.map(|(name, n)| (name.to_owned(), n)).into()
+    }
+}
+
 /// Serves what was granted to whoever connects. A connection over a limit is dropped, which resets its stream: the peer
 /// hears of it at once.
-async fn answer(mut incoming: Incoming, outside: Arc<dyn Tree>) {
+async fn answer(mut incoming: Incoming, outside: Arc<dyn Tree>, counts: Arc<Counts>) {
     let (mut sessions, mut of_peer) = (JoinSet::new(), HashMap::<PeerId, usize>::new());
     loop {
         tokio::select! {
             Some(ended) = sessions.join_next() => {
+                counts.ended.fetch_add(1, Relaxed);
                 if let Ok(peer) = ended
                     && let Entry::Occupied(mut count) = of_peer.entry(peer)
                 {
@@ -227,7 +250,10 @@ async fn answer(mut incoming: Incoming, outside: Arc<dyn Tree>) {
                 let have = of_peer.get(&peer).copied().unwrap_or(0);
                 if sessions.len() < SESSIONS_MAX && have < SESSIONS_PEER_MAX {
                     of_peer.insert(peer.clone(), have + 1);
+                    counts.taken.fetch_add(1, Relaxed);
                     sessions.spawn(session(peer, stream, outside.clone()));
+                } else {
+                    counts.refused.fetch_add(1, Relaxed);
                 }
             }
         }
@@ -247,7 +273,7 @@ fn name(config: &Config, keys: &Keys) -> String {
     config.name.clone().unwrap_or_else(|| id[id.len().saturating_sub(8)..].to_owned())
 }
 
-fn itself(home: &Home, config: &Config, keys: &Keys, net: &Arc<Net>) -> srv_node::Config {
+fn itself(home: &Home, config: &Config, keys: &Keys, net: &Arc<Net>, counts: Arc<Counts>) -> srv_node::Config {
     let net = Arc::downgrade(net);
     srv_node::Config {
         id: keys.peer_id(),
@@ -269,7 +295,7 @@ fn itself(home: &Home, config: &Config, keys: &Keys, net: &Arc<Net>) -> srv_node
         .map(|(name, n)| (name.to_owned(), n as u64))
         .into(),
         addrs: Arc::new(move || net.upgrade().map_or_else(Vec::new, |net| net.addrs())),
-        counters: Arc::new(Vec::new),
+        counters: Arc::new(move || counts.told()),
         // The rest is read in self/log; a terminal or a journal is told what its owner must see.
         log: Log::new(Level::Info, |line| {
             if !line.contains(" info ") {
@@ -308,6 +334,7 @@ fn network(config: &Config, keys: &Keys) -> srv_net::Config {
 /// Each device at its own name, then what the user wrote.
 async fn name_space(
     home: &Home,
+    name: &str,
     devices: &[(&str, Arc<dyn Tree>)],
     remote: Arc<dyn Remote>,
 ) -> Result<Arc<Namespace>, Error> {
@@ -316,7 +343,9 @@ async fn name_space(
     for (name, tree) in devices {
         roots.push(((*name).to_owned(), tree.attach(&owner, "").await.map_err(Error::part("name space"))?));
     }
-    let ns = Namespace::new(roots, Arc::new(Sources { remote }));
+    let vars = [("user", user()), ("host", host()), ("peer", name.to_owned())];
+    let vars = vars.map(|(name, value)| (name.to_owned(), value)).into();
+    let ns = Namespace::with(roots, Arc::new(Sources { remote }), vars);
     let own: String = devices.iter().map(|(name, _)| format!("bind '#{name}' /{name}\n")).collect();
     ns.apply(&own).await.map_err(Error::part("name space"))?;
     let path = home.namespace();
@@ -329,6 +358,27 @@ async fn name_space(
         }
     }
     Ok(ns)
+}
+
+/// `$user` of namespace(6): the user's name, else their number.
+fn user() -> String {
+    let uid = geteuid();
+    User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
+}
+
+/// `$host` of namespace(6).
+fn host() -> String {
+    nix::sys::utsname::uname()
+        .map_or_else(|_| "localhost".into(), |name| name.nodename().to_string_lossy().into_owned())
+}
+
+/// A descriptor a connection, a job and an open file: the system's default of 1024 is for programs that use select(2).
+fn descriptors() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let _as_it_was = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }
 
 /// What the word after `mount` means: a capability, `ipos:PEER/M#SECRET`, on whatever node made it.

@@ -80,3 +80,7 @@ The verbs of ipos(1) write the same lines, with or without a mount.
   $ ipos bind /nothing /k
   ipos: /ns: ns line 1: [..]
   [1]
+
+$user, $host and $peer are this user, machine and node.
+  $ echo 'bind /keys /$peer' > ns; ls -d bob; echo unmount /bob > ns
+  bob

@@ -18,6 +18,8 @@ What a node says of itself, self(4).
   state running
   limits
   metrics
+  $ grep -c '^sessions' metrics
+  3
   $ grep rss metrics
   rss_kib [..]
   rss_peak_kib [..]
