@@ -149,9 +149,14 @@ pub trait File: Send + Sync + 'static {
     }
 }
 
+/// The iounit of a live file that is obeyed when it is closed: only by it does a client know that a close may be refused
+/// even after a last line that was ended.
+pub const VALUE_IOUNIT: u32 = 64 << 10;
+
 /// An open file or directory. Clones of one opening share it; dropping the last closes it.
 pub trait OpenFile: Send + Sync + 'static {
-    /// The largest read or write that is not split, in bytes; 0: no limit of its own.
+    /// The largest read or write that is not split, in bytes; 0: no limit of its own. A live file that takes what was
+    /// written as a whole when it is closed, and not line by line, says [`VALUE_IOUNIT`].
     fn iounit(&self) -> u32 {
         0
     }

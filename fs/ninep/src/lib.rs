@@ -17,7 +17,9 @@ pub mod wire;
 pub use caller::{Caller, Identity, PeerId, Role};
 pub use client::{Client, ClientConfig};
 pub use error::{Error, Kind, Result};
-pub use file::{Call, Created, File, Filter, Link, Near, OpenFile, PeerEvent, Remote, Stream, Transport, Tree, Walk};
+pub use file::{
+    Call, Created, File, Filter, Link, Near, OpenFile, PeerEvent, Remote, Stream, Transport, Tree, VALUE_IOUNIT, Walk,
+};
 pub use name::Name;
 pub use server::{Limits, listen_tcp, listen_unix, serve};
 pub use stat::{Attr, DirEntry, OpenFlags, Qid, QidType, ServerId, SetAttr, SetTime, StatFs, Time};

@@ -1,7 +1,7 @@
 //! An open value, control, error or clone file: a snapshot to read, text or lines to write.
 
 use bytes::Bytes;
-use fs_ninep::{Call, Error, Kind, OpenFile, OpenFlags, Result};
+use fs_ninep::{Call, Error, Kind, OpenFile, OpenFlags, Result, VALUE_IOUNIT};
 use tokio::sync::Mutex;
 
 use crate::made::Held;
@@ -108,6 +108,10 @@ fn parse(text: Vec<u8>) -> Result<Vec<Line>> {
 }
 
 impl<S: Service> OpenFile for Text<S> {
+    fn iounit(&self) -> u32 {
+        if self.takes == Takes::Value { VALUE_IOUNIT } else { 0 }
+    }
+
     fn read(&self, offset: u64, count: u32) -> Call<'_, Bytes> {
         let part = match self.flags.reads() {
             true => Ok(self.part(offset, count)),

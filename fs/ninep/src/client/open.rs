@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use super::conn::{Answer, Conn, Fid, HandBack, Keep};
 use super::file::{answer, plain_attr};
 use crate::wire::{DataOnly, Dirent, DirentAttrs, Dirents, Reply, Request, Stat, Stats, Wstat};
-use crate::{Attr, Call, DirEntry, Error, Kind, Name, OpenFile, OpenFlags, Qid, Result};
+use crate::{Attr, Call, DirEntry, Error, Kind, Name, OpenFile, OpenFlags, Qid, Result, VALUE_IOUNIT};
 
 /// Messages of one large read or write that are under way at once.
 const WINDOW: usize = 32;
@@ -22,7 +22,7 @@ pub struct RemoteOpen {
     qid: Qid,
     iounit: u32,
     writes: bool,
-    /// Whether something live was written whose last line is not ended.
+    /// Whether something live was written that is obeyed at its close: a line that is not ended, or a value.
     partial: AtomicBool,
     back: Arc<HandBack>,
     listing: Mutex<Listing>,
@@ -120,7 +120,7 @@ impl RemoteOpen {
         data.truncate(self.iounit as usize);
         let (len, ended) = (data.len() as u32, data.last() == Some(&b'\n'));
         let count = self.written(self.send(offset, data)?, len).await?;
-        self.partial.store(!(ended && count == len), Ordering::Relaxed);
+        self.partial.store(!(ended && count == len) || self.iounit <= VALUE_IOUNIT, Ordering::Relaxed);
         Ok(count)
     }
 
@@ -296,8 +296,8 @@ impl OpenFile for RemoteOpen {
         Box::pin(self.sync(data_only))
     }
 
-    /// Writes were answered, so that a close has nothing to report, except of a live file whose last line is not ended:
-    /// obeying it may fail.
+    /// Writes were answered, so that a close has nothing to report, except of a live file whose last line is not ended, or
+    /// which is taken as a whole: obeying that may fail.
     fn flush(&self) -> Call<'_, ()> {
         Box::pin(async move {
             if !self.writes || !self.partial.load(Ordering::Relaxed) {
