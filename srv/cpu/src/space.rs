@@ -57,11 +57,13 @@ impl Space {
         !self.mount_points().is_empty()
     }
 
-    /// Whether no mount answers: asks each, through the name space, which calls a peer again that is back.
+    /// Whether no mount answers: asks each, through the name space, which calls a peer again that is back. What is asked
+    /// is statfs, for the attributes of a peer's root are told without asking the peer.
     pub async fn lost(&self) -> bool {
         let root = self.ns().root();
         for names in self.mount_points() {
-            if root.walk_getattr(&names).await.is_ok() {
+            let Ok(mount) = root.walk(&names).await.end else { continue };
+            if mount.statfs().await.is_ok() {
                 return false;
             }
         }
