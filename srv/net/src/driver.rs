@@ -9,6 +9,7 @@ use std::io;
 use fs_ninep::{Kind, PeerEvent};
 use libp2p::connection_limits::Exceeded;
 use libp2p::core::transport::TransportError;
+use libp2p::core::transport::timeout::TransportTimeoutError;
 use libp2p::futures::StreamExt;
 use libp2p::kad::{self, QueryId, QueryResult, store::MemoryStore};
 use libp2p::swarm::behaviour::toggle::Toggle;
@@ -21,7 +22,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::book::Via;
 use crate::stream::{self, Filtered, Shared, lock};
-use crate::{Error, addr, text};
+use crate::{DEADLINE, Error, addr, text};
 
 /// The DHT is ours alone: nodes serve it from behind address translation, which the public one does not want.
 pub(crate) const DHT: libp2p::StreamProtocol = libp2p::StreamProtocol::new("/ipos/kad/1.0.0");
@@ -309,8 +310,16 @@ pub(crate) fn explain(what: String, e: DialError) -> Error {
 fn transport(e: &TransportError<io::Error>) -> String {
     match e {
         TransportError::MultiaddrNotSupported(addr) => format!("{addr} is of a kind this node cannot dial"),
-        TransportError::Other(e) => plain(e).1,
+        TransportError::Other(e) => match plain(e).1 {
+            why if why == TransportTimeoutError::<io::Error>::Timeout.to_string() => no_answer(),
+            why => why,
+        },
     }
+}
+
+/// What is said of who did not answer a dial in time.
+pub(crate) fn no_answer() -> String {
+    format!("no answer in {} s", DEADLINE.as_secs_f32())
 }
 
 /// The machine's own word in a pile of layers' errors. Some layers keep nothing but its text, so that is what is read.

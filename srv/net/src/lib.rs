@@ -125,7 +125,8 @@ impl Incoming {
 impl Net {
     /// Starts the node on the runtime of the caller; returns when it listens.
     /// # Errors
-    /// `Listen` where an address cannot be listened on, `Address` for one that is none, `Start` for the rest.
+    /// `Listen` where an address cannot be listened on or is none, `Address` for a bootstrap address that is none, `Start`
+    /// for the rest.
     pub async fn start(config: Config) -> Result<(Arc<Net>, Incoming), Error> {
         let Config { mut seed, listen, mdns, bootstrap, connections_max, memory_max_bytes } = config;
         let start = |what| move |e: &dyn std::error::Error| Error::Start { what, why: e.to_string() };
@@ -159,8 +160,7 @@ impl Net {
 
     async fn ask<T>(&self, what: &str, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
-        let late =
-            || Error::Unreachable { what: what.into(), why: format!("no answer in {} s", DEADLINE.as_secs_f32()) };
+        let late = || Error::Unreachable { what: what.into(), why: driver::no_answer() };
         let asked = async {
             self.commands.send(command(reply)).await.map_err(|_| Error::Stopped)?;
             answer.await.map_err(|_| Error::Stopped)?
@@ -278,8 +278,7 @@ impl Transport for Net {
 
     fn dial<'a>(&'a self, addr: &'a str) -> Call<'a, fs_ninep::PeerId> {
         Box::pin(async move {
-            let late =
-                |_| Error::Unreachable { what: addr.into(), why: format!("no answer in {} s", DEADLINE.as_secs_f32()) };
+            let late = |_| Error::Unreachable { what: addr.into(), why: driver::no_answer() };
             let peer = timeout(DEADLINE, self.dial_text(addr)).await.map_err(late)??;
             Ok(text(&peer))
         })
@@ -288,10 +287,7 @@ impl Transport for Net {
     fn open<'a>(&'a self, peer: &'a fs_ninep::PeerId) -> Call<'a, Box<dyn Stream>> {
         Box::pin(async move {
             let id = id(peer)?;
-            let late = |_| Error::Unreachable {
-                what: peer.to_string(),
-                why: format!("no answer in {} s", DEADLINE.as_secs_f32()),
-            };
+            let late = |_| Error::Unreachable { what: peer.to_string(), why: driver::no_answer() };
             let stream = timeout(DEADLINE, self.open_stream(id)).await.map_err(late)??;
             Ok(Box::new(stream.compat()) as Box<dyn Stream>)
         })
@@ -359,7 +355,7 @@ async fn listen_on(driver: &mut Driver, text: &str) -> Result<(), Error> {
         let (kind, why) = driver::plain(e);
         fail(why, kind == std::io::ErrorKind::AddrInUse)
     };
-    let addr: Multiaddr = text.parse().map_err(|e| Error::Address { addr: text.into(), why: format!("{e}") })?;
+    let addr: Multiaddr = text.parse().map_err(|e| fail(format!("{e}"), false))?;
     let id = driver.swarm.listen_on(addr).map_err(|e| match e {
         TransportError::MultiaddrNotSupported(_) => fail("neither /tcp/PORT nor /udp/PORT/quic-v1".into(), false),
         TransportError::Other(e) => failed(&e),
