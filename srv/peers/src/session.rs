@@ -89,12 +89,12 @@ impl Session {
 
     /// What a failed call means: the end of the session where it has ended, else what the peer answered.
     pub(crate) fn explain(&self, e: fs_ninep::Error) -> fs_ninep::Error {
-        match self.dead.get() {
-            Some(why) => Error::Lost { who: self.who.to_string(), why: why.clone() }.into(),
-            None if matches!(e.kind(), Kind::Reset | Kind::BrokenPipe) => {
-                Error::Lost { who: self.who.to_string(), why: e.to_string() }.into()
-            }
-            None => e,
+        let lost = |why| Error::Lost { who: self.who.to_string(), why }.into();
+        match (self.dead.get(), self.client.death()) {
+            (Some(why), _) => lost(why.clone()),
+            (None, Some(why)) => lost(why.to_string()),
+            (None, None) if matches!(e.kind(), Kind::Reset | Kind::BrokenPipe) => lost(e.to_string()),
+            (None, None) => e,
         }
     }
 }

@@ -92,6 +92,11 @@ impl Client {
         let conn = self.link.0.clone();
         async move { conn.dead.wait().await.clone() }
     }
+
+    /// Why the connection died; none while it lives.
+    pub fn death(&self) -> Option<&Error> {
+        self.link.0.dead.get()
+    }
 }
 
 /// Asks for the dialect wanted, then for 9P2000.L where the server knows no names with more dots.
