@@ -12,6 +12,7 @@ macro_rules! tests {
 
 mod faults;
 mod manual;
+mod scene;
 mod transcripts;
 mod verbs;
 
@@ -41,7 +42,7 @@ fn no_fuse() -> Option<String> {
 
 fn main() -> ExitCode {
     let filters: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let all = [manual::TESTS, transcripts::TESTS, faults::TESTS, verbs::TESTS].concat();
+    let all = [&[manual::TESTS, transcripts::TESTS, verbs::TESTS], faults::TESTS].concat().concat();
     let chosen: Vec<Test> =
         all.into_iter().filter(|(n, _)| filters.is_empty() || filters.iter().any(|f| n.contains(f.as_str()))).collect();
     if std::env::args().any(|a| a == "--list") {

@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
 use crate::Verdict;
-use crate::faults::Scene;
+use crate::scene::Scene;
 use crate::transcripts::{IPOS, sources};
 
 tests!(
