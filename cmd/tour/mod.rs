@@ -40,6 +40,9 @@ fn tour() -> io::Result<ExitCode> {
     let stage = Stage::start(&std::env::current_exe()?)?;
     env.extend(stage.env());
     let names = stage.names()?;
+    for (name, value) in env.iter().filter(|(name, _)| name != "PATH") {
+        println!("# {name}={value}");
+    }
     let mut faults = 0;
     for name in ["intro.t", "ripgrep.t"] {
         let text = std::fs::read_to_string(sources.join("tests").join(name))?;

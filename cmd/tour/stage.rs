@@ -4,12 +4,14 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -64,14 +66,12 @@ impl Process {
     pub fn start(program: &Path, home: &Path, arguments: &[&str], mount: Option<&Path>) -> io::Result<Process> {
         let log = home.with_extension("log");
         let file = File::options().create(true).append(true).open(&log)?;
-        let mut child = Command::new(program)
-            .arg("--home")
-            .arg(home)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(file)
-            .spawn()?;
+        let mut command = Command::new(program);
+        command.arg("--home").arg(home).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file);
+        // SAFETY: prctl(2) alone is called between fork and exec, which is async-signal-safe. Whoever is killed before it
+        // could end its nodes leaves none of them behind, nor their mounts.
+        unsafe { command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGTERM)?)) };
+        let mut child = command.spawn()?;
         let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
         Ok(Process { child, stdout: BufReader::new(stdout), log, mount: mount.map(Path::to_owned) })
     }
