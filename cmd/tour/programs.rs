@@ -63,7 +63,8 @@ pub fn ripgrep(sources: &Path) -> io::Result<PathBuf> {
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .stdin(Stdio::null())
-        .output()?;
+        .output()
+        .map_err(|e| io::Error::new(e.kind(), format!("cargo: {e}; rustup brings it, see README")))?;
     match program.exists() {
         true => Ok(program),
         false => Err(io::Error::other(format!("ripgrep: {}", String::from_utf8_lossy(&output.stderr).trim()))),
