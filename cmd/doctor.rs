@@ -167,9 +167,9 @@ fn state(home: &Home) -> Finding {
             let text = format!("others may look into it (mode {:04o})", meta.mode() & 0o777);
             Finding::fault(what, text, format!("type: chmod 0700 {}", path.display()))
         }
-        () => match home.hold() {
-            Ok(_) => Finding::fine(what, "no node is running on it"),
-            Err(Error::Taken { pid, .. }) => Finding::fine(what, format!("a node runs on it, process id {pid}")),
+        () => match home.held_by() {
+            Ok(None) => Finding::fine(what, "no node is running on it"),
+            Ok(Some(pid)) => Finding::fine(what, format!("a node runs on it, process id {pid}")),
             Err(e) => Finding::fault(what, e.to_string(), format!("type: ls -la {}", path.display())),
         },
     }
@@ -177,7 +177,7 @@ fn state(home: &Home) -> Finding {
 
 /// Ports that the configuration names by number must be free while no node runs.
 fn ports(home: &Home, config: &Config) -> Vec<Finding> {
-    let running = home.path().exists() && matches!(home.hold(), Err(Error::Taken { .. }));
+    let running = home.held_by().is_ok_and(|pid| pid.is_some());
     config.listen.iter().map(|addr| port(addr, running)).collect()
 }
 

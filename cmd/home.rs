@@ -1,7 +1,7 @@
 //! The state directory: where it is, what lies in it, who holds it. See ipos(1), FILES.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -62,6 +62,19 @@ impl Home {
         Ok(path)
     }
 
+    /// The process that runs a node on it; nothing is made or changed by asking.
+    pub(crate) fn held_by(&self) -> io::Result<Option<Pid>> {
+        let file = match File::open(self.0.join("lock")) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        match Flock::lock(file, FlockArg::LockSharedNonblock) {
+            Err((file, Errno::EWOULDBLOCK)) => holder(file).map(Some),
+            Err((_, errno)) => Err(errno.into()),
+            Ok(_) => Ok(None),
+        }
+    }
+
     /// Makes the directory where it is missing and takes it for this process: one node a home.
     /// # Errors
     /// `Taken` while another process holds it.
@@ -76,15 +89,20 @@ impl Home {
                 kept.map_err(Error::system(&path, "cannot be written"))?;
                 Ok(Hold(file))
             }
-            Err((mut file, Errno::EWOULDBLOCK)) => {
-                let mut text = String::new();
-                file.read_to_string(&mut text).map_err(Error::system(&path, "cannot be read"))?;
-                let pid = Pid::from_raw(text.trim().parse().unwrap_or(0));
+            Err((file, Errno::EWOULDBLOCK)) => {
+                let pid = holder(file).map_err(Error::system(&path, "cannot be read"))?;
                 Err(Error::Taken { home: self.0.clone(), pid })
             }
             Err((_, errno)) => Err(Error::system(&path, "cannot be locked")(errno.into())),
         }
     }
+}
+
+/// Who wrote the lock that is held.
+fn holder(mut lock: File) -> io::Result<Pid> {
+    let mut text = String::new();
+    lock.read_to_string(&mut text)?;
+    Ok(Pid::from_raw(text.trim().parse().unwrap_or(0)))
 }
 
 #[cfg(test)]
@@ -95,7 +113,9 @@ mod tests {
     fn one_node_a_home() {
         let dir = std::env::temp_dir().join(format!("ipos-home-{}", std::process::id()));
         let home = Home::find(Some(&dir), "node").unwrap();
+        assert_eq!(home.held_by().unwrap(), None);
         let first = home.hold().unwrap();
+        assert_eq!(home.held_by().unwrap(), Some(Pid::this()));
         let refusal = home.hold().unwrap_err().to_string();
         let pid = std::process::id();
         assert!(refusal.contains(&format!("process id {pid}")) && refusal.contains("\"ipos mount\""), "{refusal}");
