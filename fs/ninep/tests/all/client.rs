@@ -365,6 +365,11 @@ fn a_close_reports_what_a_last_line_came_to() {
             assert_eq!(*tree.shared.lines.lock().unwrap(), ["one", "two"]);
             open.write(0, Bytes::from_static(b"bad")).await.unwrap();
             assert_eq!(open.flush().await.unwrap_err().kind(), Kind::Invalid);
+            tree.add_value();
+            // A value is taken as a whole: its close may be refused though its last line is ended.
+            let value = root.walk(&names("value")).await.end.unwrap().open(OpenFlags::WRONLY).await.unwrap();
+            value.write(0, Bytes::from_static(b"bad\n")).await.unwrap();
+            assert_eq!(value.flush().await.unwrap_err().kind(), Kind::Invalid);
         }
     });
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, Weak};
 use bytes::Bytes;
 use fs_ninep::{
     Attr, Call, Caller, Created, DirEntry, Error, File, Kind, Name, OpenFile, OpenFlags, Qid, QidType, Result,
-    ServerId, SetAttr, Tree, Walk,
+    ServerId, SetAttr, Tree, VALUE_IOUNIT, Walk,
 };
 use tokio::sync::{Notify, Semaphore};
 
@@ -41,6 +41,7 @@ enum Body {
     Link(Bytes),
     Event,
     Ctl,
+    Value,
 }
 
 pub struct Node {
@@ -88,6 +89,10 @@ impl Memory {
 
     pub fn root(&self) -> Arc<dyn File> {
         Arc::new(Handle(self.root.clone()))
+    }
+
+    pub fn add_value(&self) {
+        self.root.add("value", Body::Value, 0o666);
     }
 
     pub fn fill(&self, dir: &str, files: usize) {
@@ -180,7 +185,7 @@ impl Node {
             Body::Dir(_) => (QidType::DIR, 1),
             Body::Plain(_, version) => (QidType::FILE, *version),
             Body::Link(_) => (QidType::SYMLINK, 1),
-            Body::Event | Body::Ctl => (QidType::FILE, 0),
+            Body::Event | Body::Ctl | Body::Value => (QidType::FILE, 0),
         };
         Qid { ty, version, path: self.path }
     }
@@ -190,7 +195,7 @@ impl Node {
             Body::Dir(_) => (Attr::DIR, 0),
             Body::Plain(data, _) => (Attr::REGULAR, data.len()),
             Body::Link(target) => (Attr::SYMLINK, target.len()),
-            Body::Event | Body::Ctl => (Attr::REGULAR, 0),
+            Body::Event | Body::Ctl | Body::Value => (Attr::REGULAR, 0),
         };
         Attr { qid: self.qid(), mode: ty | *self.mode.lock().unwrap(), nlink: 1, size: size as u64, ..Attr::default() }
     }
@@ -398,8 +403,16 @@ impl OpenFile for Open {
                 }
                 ready(Ok(len as u32))
             }
+            Body::Value => {
+                self.partial.lock().unwrap().push_str(&String::from_utf8_lossy(&new));
+                ready(Ok(len as u32))
+            }
             _ => ready(Err(Kind::BadFile.into())),
         }
+    }
+
+    fn iounit(&self) -> u32 {
+        if matches!(*self.node.body.lock().unwrap(), Body::Value) { VALUE_IOUNIT } else { 0 }
     }
 
     fn readdir(&self, cookie: u64, entries_max: usize) -> Call<'_, Vec<DirEntry>> {
@@ -415,7 +428,7 @@ impl OpenFile for Open {
 
     fn flush(&self) -> Call<'_, ()> {
         let rest = std::mem::take(&mut *self.partial.lock().unwrap());
-        if rest == "bad" {
+        if rest.trim_end() == "bad" {
             return ready(Err(Error::new(Kind::Invalid, "\"bad\" is no command")));
         }
         if !rest.is_empty() {
