@@ -67,8 +67,8 @@ const DAMAGED: &[(&str, Damage, &str)] = &[
     ("config.toml",     Damage::Bytes(b"\xff\xfe"),                       "UTF-8"),
     ("keys/node.key",   Damage::Bytes(b""),                              "damaged: 0 bytes, a key file has 149"),
     ("keys/node.key",   Damage::Cut(100),                                "damaged: 100 bytes, a key file has 149"),
-    ("keys/node.key",   Damage::Flip(0),                                 "damaged: not the text of a key file"),
-    ("keys/node.key",   Damage::Flip(30),                                "damaged: its public half does not belong"),
+    ("keys/node.key",   Damage::Digit(0),                                 "damaged: not the text of a key file"),
+    ("keys/node.key",   Damage::Digit(30),                                "damaged: its public half does not belong"),
     ("keys/node.key",   Damage::Mode(0o644),                             "mode is 0644"),
     ("keys",            Damage::Mode(0o755),                             "mode is 0755"),
     ("keys/A b.key",    Damage::Text("x"),                               "damaged: its name cannot name a key"),
@@ -87,8 +87,8 @@ enum Damage {
     Bytes(&'static [u8]),
     /// The first so many bytes are left.
     Cut(usize),
-    /// A bit of this byte is turned.
-    Flip(usize),
+    /// This byte becomes another digit.
+    Digit(usize),
     Mode(u32),
 }
 
@@ -99,7 +99,9 @@ impl Damage {
             Damage::Text(text) => text.as_bytes().to_vec(),
             Damage::Bytes(bytes) => bytes.to_vec(),
             Damage::Cut(len) => old[..*len].to_vec(),
-            Damage::Flip(at) => old.iter().enumerate().map(|(n, b)| if n == *at { b ^ 1 } else { *b }).collect(),
+            Damage::Digit(at) => {
+                old.iter().enumerate().map(|(n, b)| if n == *at { b'0' + u8::from(*b == b'0') } else { *b }).collect()
+            }
             Damage::Mode(mode) => {
                 let mode = std::os::unix::fs::PermissionsExt::from_mode(*mode);
                 return fs::set_permissions(file, mode).unwrap();

@@ -134,8 +134,8 @@ fn gone_and_back(go: impl FnOnce(&mut Scene), why: &'static str, back: impl FnOn
         for command in ["ls n/ann", "cat n/ann/cpu/ann/info", "cat cpu/ann/info", "tell cpu/ann/clone x"] {
             s.fails_in(FAULT, command, "No route to host");
         }
-        let status = s.until(2 * FAULT, "ls n/ann; cat peers/ann/status", |got| got.contains("\nunreachable "));
-        assert!(status.contains(why), "{status}");
+        // Whoever dials in the moment of the death may hear of a handshake that failed; the next hears the reason.
+        s.until(2 * FAULT, "ls n/ann; cat peers/ann/status", |got| got.contains("\nunreachable ") && got.contains(why));
         back(s);
         let info = s.until(FAULT, "cat cpu/ann/info | grep -v '^free'", |got| got.contains("node ann"));
         assert_eq!(info.lines().next(), remote.lines().next());

@@ -1,10 +1,11 @@
 //! Wrong words to a service: an errno to the writer, a text in `error`, and nothing changed.
 
-use super::play_bound;
+use super::{job, play_bound};
 use crate::Verdict;
 use crate::scene::Scene;
+use crate::transcripts::programs;
 
-tests!(every_service_refuses_wrong_words_and_changes_nothing,);
+tests!(every_service_refuses_wrong_words_and_changes_nothing, words_out_of_order_are_refused,);
 
 /// A file, what is written to it, what the writer is told, what `error` beside the file says. `J` is a new job's
 /// directory, `\n` begins another line of the same write.
@@ -106,4 +107,44 @@ fn refusal(s: &mut Scene, file: &str, words: &str, errno: &str, text: &str) -> R
     };
     let error = s.ok(&format!("cat {dir}error"));
     if error.contains(text) { Ok(()) } else { Err(format!("error says {error:?}, which lacks {text:?}")) }
+}
+
+/// What is told to a job that runs, and to one that has ended; the errno, and the text.
+#[rustfmt::skip]
+const ORDER: &[(&str, &str, &str, &str)] = &[
+    ("running", "ctl",   "exec /p/true.wasm", "exec: the job is running, and this is for a job that is new"),
+    ("running", "ctl",   "start",             "start: the job is running"),
+    ("running", "ctl",   "stdin null",        "stdin: the job is running"),
+    ("running", "ctl",   "limit mem 64M",     "limit: the job is running"),
+    ("running", "ctl",   "note hup\nkind wasm", "kind: the job is running"),
+    ("running", "env",   "A=1",               "env: the job is running"),
+    ("running", "args",  "/p/true.wasm",      "args: the job is running"),
+    ("ended",   "ctl",   "exec /p/true.wasm", "exec: the job is ended, and this is for a job that is new"),
+    ("ended",   "ctl",   "stop",              "stop: the job is ended, and this is for a job that is running"),
+    ("ended",   "ctl",   "note interrupt",    "note: the job is ended"),
+    ("ended",   "env",   "A=1",               "env: the job is ended"),
+];
+
+fn words_out_of_order_are_refused() -> Verdict {
+    play_bound(|s| {
+        s.share(programs());
+        job(s);
+        s.ok("tell $J/ctl 'exec /p/sleep.wasm 600000'; head -c 9 $J/stdout");
+        let state = "cd $J; cat args env status lease; cd $N";
+        let mut faults = String::new();
+        for (phase, file, words, text) in ORDER {
+            if *phase == "ended" {
+                s.ok("tell $J/ctl kill");
+            }
+            let before = s.ok(state);
+            if let Err(fault) = refusal(s, &format!("$J/{file}"), words, "Device or resource busy", text) {
+                faults.push_str(&format!("{phase}: {file}: {words:?}: {fault}\n"));
+            }
+            assert_eq!(s.ok(state), before, "{phase}: {file}: {words:?}");
+        }
+        assert!(faults.is_empty(), "{faults}");
+        // A name space that is locked is not changed, and a second kill does no harm.
+        s.fails("tell $J/ns 'bind /tmp /x'", "");
+        assert_eq!(s.ok("tell $J/ctl kill; cut -d' ' -f1,2 $J/wait; rmdir $J; test ! -e $J"), "killed 137");
+    })
 }
