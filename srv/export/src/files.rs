@@ -7,7 +7,8 @@ use bytes::Bytes;
 use fs_ninep::{Call, Kind, Result};
 use fs_tree::{At, Line, Row, Service, quote};
 
-use crate::state::{Error, ExportId, State, What};
+use crate::error::Error;
+use crate::state::{ExportId, State, What};
 use crate::verbs::{self, ExportVerb};
 use crate::{Exports, Q, TREE};
 

@@ -9,7 +9,8 @@ use fs_ninep::{Call, Result};
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
-use crate::state::{Access, Error, ExportId};
+use crate::error::Error;
+use crate::state::{Access, ExportId};
 
 /// What a hold is of, as its refusals tell.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@
 //! before it returns, open files and waiting calls too. Lock order: writers, state, holds or hosts. Only writes and the
 //! first attach to a directory touch the disk, on a thread that may wait.
 
+mod error;
 mod files;
 mod guard;
 mod hold;
@@ -24,7 +25,8 @@ use fs_host::{Host, HostConfig};
 use fs_ninep::{Kind, PeerId, Result, ServerId, Tree};
 use tokio::time::Instant;
 
-pub use state::{BEARER_TTL_S, BOUND_TTL_S, EXPORTS_MAX, Error, ExportId, GRANTS_MAX, REVOKED_MAX};
+pub use error::Error;
+pub use state::{BEARER_TTL_S, BOUND_TTL_S, EXPORTS_MAX, ExportId, GRANTS_MAX, REVOKED_MAX};
 pub use tree::{Q, TREE};
 pub use verbs::TTL_S_MAX;
 

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
-use crate::state::Error;
+use crate::error::Error;
 
 /// What is never shown: the node's own tree, where it is mounted, and its keys and state.
 #[derive(Clone, Debug, Default)]

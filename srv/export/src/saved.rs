@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use fs_ninep::{Name, PeerId};
 use fs_tree::{quote, words};
 
-use crate::state::{Error, Export, ExportId, Secret, Shown, State, What, Who};
+use crate::error::Error;
+use crate::state::{Export, ExportId, Secret, Shown, State, What, Who};
 use crate::verbs;
 
 /// The longest file that is read, in bytes.

@@ -1,6 +1,7 @@
 //! export: the words of both control files.
 
-use crate::state::{Access, Error};
+use crate::error::Error;
+use crate::state::Access;
 
 /// The longest time a capability is good for, in seconds: a year.
 pub const TTL_S_MAX: u64 = 366 * 86400;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use fs_ninep::{Call, Kind, Result};
 use fs_tree::{At, Line, Row, Service, words};
 
-use crate::state::hex;
+use crate::keyfile::hex;
 use crate::verbs::{self, Request};
 use crate::{Keys, Q, TREE};
 

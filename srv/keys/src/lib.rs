@@ -4,7 +4,9 @@
 //! key files and in this crate's memory only, which is cleared when it is freed; no type that holds one can be printed.
 //! Only writes of `ctl` touch the disk, on a thread that may wait. See keys(4).
 
+mod error;
 mod files;
+mod keyfile;
 mod peer;
 mod state;
 mod tree;
@@ -16,8 +18,9 @@ use std::sync::Arc;
 use fs_ninep::{PeerId, Tree};
 use zeroize::Zeroizing;
 
+pub use error::Error;
 pub use peer::{peer_id, public_key};
-pub use state::{Error, KEYS_MAX, MESSAGE_MAX, NODE, SIGN_PREFIX};
+pub use state::{KEYS_MAX, MESSAGE_MAX, NODE, SIGN_PREFIX};
 pub use tree::{Q, TREE};
 
 use state::Ring;

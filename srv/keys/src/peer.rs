@@ -42,7 +42,7 @@ mod tests {
     #[test]
     fn known_ids_both_ways() {
         for (hex, id) in KNOWN {
-            let key: [u8; 32] = crate::state::unhex(hex).unwrap().try_into().unwrap();
+            let key: [u8; 32] = crate::keyfile::unhex(hex).unwrap().try_into().unwrap();
             assert_eq!(peer_id(&key).as_str(), id);
             assert_eq!(public_key(id), Some(key));
         }

@@ -4,16 +4,18 @@
 //! link, which fails where the name is taken. So nothing here can replace a key. A file that is refused is not touched.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
-use fs_ninep::{Kind, PeerId};
-use zeroize::{Zeroize, Zeroizing};
+use fs_ninep::PeerId;
+use zeroize::Zeroizing;
 
+use crate::error::{Damage, Error};
+use crate::keyfile::{check_owned, damaged, encode, hex, io_error, read, unhex, write_all};
 use crate::peer::{peer_id, public_key};
 use crate::verbs::Verb;
 
@@ -28,162 +30,6 @@ const NAME_MAX: usize = 32;
 /// What is signed is this and then the message, so no signature made here is one in a protocol: those begin otherwise
 /// (libp2p's with the name of what is signed, a ledger's with the head of its canonical form).
 pub const SIGN_PREFIX: &[u8] = b"ipos keys sign 1\n";
-
-/// `ipos key 1 ed25519 `, 64 hex digits of the private half, a blank, 64 of the public one, a newline.
-const HEAD: &str = "ipos key 1 ed25519 ";
-const FILE_LEN: usize = HEAD.len() + 64 + 1 + 64 + 1;
-
-/// What the key agent refuses, and why.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Others than the owner may read a key file, or use the directory.
-    #[error("{path}: mode is {mode:04o}, so others can get at the keys; type \"chmod {want:o} {path}\"")]
-    Exposed {
-        /// The file.
-        path: PathText,
-        /// Its permission bits.
-        mode: u32,
-        /// What they should be.
-        want: u32,
-    },
-    /// The file belongs to somebody else.
-    #[error(
-        "{path}: belongs to user {uid}, and the node runs as user {me}; start the node as user {uid}, or type \"chown {me} {path}\""
-    )]
-    Foreign {
-        /// The file.
-        path: PathText,
-        /// Whose it is.
-        uid: u32,
-        /// Who we are.
-        me: u32,
-    },
-    /// The file is not a key file.
-    #[error("{path}: damaged: {why}; put a copy of it back, or move it away to {without}")]
-    Damaged {
-        /// The file.
-        path: PathText,
-        /// What is wrong with it.
-        why: Damage,
-        /// What happens without it.
-        without: &'static str,
-    },
-    /// The disk failed.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathText,
-        /// What the disk said.
-        source: io::Error,
-    },
-    /// The machine has no random numbers.
-    #[error("no random numbers for a new key: {0}")]
-    Random(getrandom::Error),
-    /// Not a name for a key.
-    #[error("{name:?} cannot name a key; use 1 to 32 of a-z, 0-9, - and _, beginning with a letter")]
-    BadName {
-        /// What was written.
-        name: String,
-    },
-    /// No key has this name.
-    #[error("no key is named {name}; read list")]
-    NotFound {
-        /// What was written.
-        name: String,
-    },
-    /// A key has this name.
-    #[error("a key named {name} exists; write \"delete {name}\" first, or choose another name")]
-    Exists {
-        /// What was written.
-        name: String,
-    },
-    /// One write names a key twice.
-    #[error("one write names {name} twice; write the lines one after the other")]
-    Twice {
-        /// What was written.
-        name: String,
-    },
-    /// The node's own key stays.
-    #[error("node is the key this node is known by; stop the node and move its file away to become another node")]
-    Node,
-    /// The table is full.
-    #[error("{KEYS_MAX} keys are held, that is all an agent holds; write \"delete NAME\"")]
-    Full,
-    /// The words make no request.
-    #[error("{got:?} is not understood; write \"{want}\"")]
-    Usage {
-        /// What was written.
-        got: String,
-        /// What could be.
-        want: &'static str,
-    },
-    /// A number that is no hex, or of another length.
-    #[error("the {what} is not {want}")]
-    Hex {
-        /// Which word.
-        what: &'static str,
-        /// What it should be.
-        want: &'static str,
-    },
-    /// The message is too long.
-    #[error("the message has {len} bytes, {MESSAGE_MAX} can be signed; sign its hash")]
-    Long {
-        /// Its length.
-        len: usize,
-    },
-}
-
-/// A path as messages show it.
-#[derive(Debug)]
-pub struct PathText(PathBuf);
-
-impl std::fmt::Display for PathText {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.display().fmt(f)
-    }
-}
-
-/// What is wrong with a key file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Damage {
-    /// Another length than a key file has.
-    #[error("{0} bytes, a key file has {FILE_LEN}")]
-    Size(u64),
-    /// Not the text of a key file.
-    #[error("not the text of a key file")]
-    Text,
-    /// The halves do not belong together.
-    #[error("its public half does not belong to its private half")]
-    Halves,
-    /// A directory, link or device.
-    #[error("not a plain file")]
-    NotPlain,
-    /// Its name is not one a key can have.
-    #[error("its name cannot name a key")]
-    Name,
-}
-
-impl Error {
-    /// What a program makes of it.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Error::Exposed { .. } | Error::Foreign { .. } => Kind::Denied,
-            Error::Damaged { .. } | Error::Io { .. } | Error::Random(_) => Kind::Io,
-            Error::NotFound { .. } => Kind::NotFound,
-            Error::Exists { .. } => Kind::Exists,
-            Error::Node => Kind::NotPermitted,
-            Error::Full => Kind::Exhausted,
-            Error::Long { .. } => Kind::MessageTooLong,
-            Error::BadName { .. } | Error::Twice { .. } | Error::Usage { .. } | Error::Hex { .. } => Kind::Invalid,
-        }
-    }
-}
-
-impl From<Error> for fs_ninep::Error {
-    fn from(e: Error) -> fs_ninep::Error {
-        fs_ninep::Error::new(e.kind(), e)
-    }
-}
 
 /// The keys by name; [`NODE`] is always among them.
 type Table = BTreeMap<String, Arc<SigningKey>>;
@@ -400,107 +246,11 @@ fn name_ok(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
 }
 
-fn check_owned(path: &Path, meta: &fs::Metadata, want: u32) -> Result<(), Error> {
-    let me = nix::unistd::geteuid().as_raw();
-    let mode = meta.mode() & 0o7777;
-    if meta.uid() != me {
-        return Err(Error::Foreign { path: PathText(path.to_owned()), uid: meta.uid(), me });
-    }
-    if mode & 0o077 != 0 {
-        return Err(Error::Exposed { path: PathText(path.to_owned()), mode, want });
-    }
-    Ok(())
-}
-
-fn io_error(path: &Path, source: io::Error) -> Error {
-    Error::Io { path: PathText(path.to_owned()), source }
-}
-
-fn damaged(path: &Path, name: &str, why: Damage) -> Error {
-    let without = if name == NODE { "become a new node with another peer id" } else { "go on without this key" };
-    Error::Damaged { path: PathText(path.to_owned()), why, without }
-}
-
-fn read(path: &Path, name: &str) -> Result<SigningKey, Error> {
-    // NOFOLLOW: a link could name a file that others write. NONBLOCK: a FIFO must not hold the start.
-    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC;
-    let mut file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Ok(file) => file,
-        Err(e) if e.raw_os_error() == Some(nix::libc::ELOOP) => return Err(damaged(path, name, Damage::NotPlain)),
-        Err(e) => return Err(io_error(path, e)),
-    };
-    let meta = file.metadata().map_err(|e| io_error(path, e))?;
-    if !meta.is_file() {
-        return Err(damaged(path, name, Damage::NotPlain));
-    }
-    check_owned(path, &meta, 0o600)?;
-    if meta.len() != FILE_LEN as u64 {
-        return Err(damaged(path, name, Damage::Size(meta.len())));
-    }
-    let mut text = Zeroizing::new([0; FILE_LEN]);
-    file.read_exact(&mut text[..]).map_err(|e| io_error(path, e))?;
-    decode(&text[..]).map_err(|why| damaged(path, name, why))
-}
-
-fn write_all(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(text)?;
-    file.sync_all()
-}
-
-/// The content of the file of `key`.
-fn encode(key: &SigningKey) -> Zeroizing<Vec<u8>> {
-    let mut text = Zeroizing::new(Vec::with_capacity(FILE_LEN));
-    let seed = Zeroizing::new(key.to_bytes());
-    let seed_hex = Zeroizing::new(hex(&seed[..]));
-    for part in [HEAD, &seed_hex, " ", &hex(key.verifying_key().as_bytes()), "\n"] {
-        text.extend_from_slice(part.as_bytes());
-    }
-    text
-}
-
-/// The key in the content of a file.
-fn decode(text: &[u8]) -> Result<SigningKey, Damage> {
-    let rest = text.strip_prefix(HEAD.as_bytes()).and_then(|r| r.strip_suffix(b"\n")).ok_or(Damage::Text)?;
-    let (seed, public) = rest.split_at_checked(64).ok_or(Damage::Text)?;
-    let public = public.strip_prefix(b" ").ok_or(Damage::Text)?;
-    let number = |hex: &[u8]| {
-        let mut bytes = unhex(std::str::from_utf8(hex).ok()?)?;
-        let number = <[u8; 32]>::try_from(&bytes[..]).ok().map(Zeroizing::new);
-        bytes.zeroize();
-        number
-    };
-    let seed = number(seed).ok_or(Damage::Text)?;
-    let public = number(public).ok_or(Damage::Text)?;
-    let key = SigningKey::from_bytes(&seed);
-    if key.verifying_key().as_bytes() == &*public { Ok(key) } else { Err(Damage::Halves) }
-}
-
-/// Lower-case hex, allocated once: a private half leaves no copy behind in a buffer that grew.
-pub fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * bytes.len());
-    for b in bytes {
-        for digit in [b >> 4, b & 15] {
-            text.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
-        }
-    }
-    text
-}
-
-/// The bytes of hex digits of either case; `None` for other text.
-pub fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digit = |b: u8| char::from(b).to_digit(16);
-    let mut bytes = Vec::with_capacity(text.len() / 2);
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    for &[high, low] in pairs {
-        bytes.push((digit(high)? << 4 | digit(low)?) as u8);
-    }
-    rest.is_empty().then_some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+
+    use fs_ninep::Kind;
 
     use super::*;
     use crate::verbs;

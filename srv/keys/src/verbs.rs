@@ -1,6 +1,7 @@
 //! keys: the words of `ctl`, `sign` and `verify`.
 
-use crate::state::{Error, unhex};
+use crate::error::Error;
+use crate::keyfile::unhex;
 
 /// A line of `ctl`.
 #[derive(Clone, Debug, PartialEq, Eq)]
