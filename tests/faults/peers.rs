@@ -85,7 +85,7 @@ impl UnderWay {
         let job = s.ok("echo $J");
         let new = s.ok("echo $K");
         let commands = [
-            "while ls -l n/ann/cpu/ann >ls.out; do :; done; false".into(),
+            "while ls -l n/ann/cpu/ann >>ls.out; do :; done; false".into(),
             format!("cat {job}/wait"),
             format!("cat {job}/stdout"),
             format!("cat {new}/wait"),
@@ -98,8 +98,8 @@ impl UnderWay {
         });
         let begun = begun.collect();
         // The loop is under way when it has listed once; the readers, when the node has their calls.
-        s.until(FAULT, "cat $W/ls.out", |out| out.contains("clone"));
-        s.until(FAULT, "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline; echo; done 2>/dev/null", |out| {
+        s.until(STEP, "grep -m 1 clone $W/ls.out", |out| out.contains("clone"));
+        s.until(STEP, "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline; echo; done 2>/dev/null", |out| {
             [&job, &new].iter().all(|dir| out.contains(&format!("cat {dir}/wait ")))
         });
         UnderWay(begun)
