@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -38,6 +39,13 @@ pub struct Spare {
     pub pidfd: OwnedFd,
     /// How it ended; an error when the worker died first.
     pub gone: oneshot::Receiver<Gone>,
+}
+
+impl Spare {
+    fn has_died(&self) -> bool {
+        let mut fds = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
+    }
 }
 
 /// How a process ended.
@@ -104,7 +112,10 @@ impl Pool {
             news.as_mut().enable();
             {
                 let mut state = self.lock();
-                if let Some(spare) = state.spares.pop_front() {
+                while let Some(spare) = state.spares.pop_front() {
+                    if spare.has_died() {
+                        continue; // its death is known to the system and not yet told by the worker
+                    }
                     if state.spares.is_empty() {
                         state.order_forks(1);
                     }

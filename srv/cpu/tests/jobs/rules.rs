@@ -397,6 +397,13 @@ async fn a_process_that_died_while_it_waited_is_replaced() {
         if String::from_utf8_lossy(&cmdline).contains(&mark) && parent.is_some_and(|p| p != me) {
             let pid = entry.file_name().to_str().unwrap().parse().unwrap();
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+            let dead = || {
+                let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+                stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+            };
+            while !dead() {
+                std::thread::yield_now(); // a killed process dies in its own time
+            }
         }
     }
     node.well().await;
