@@ -17,7 +17,7 @@ use crate::{Error, place};
 
 /// Mount the name space
 ///
-/// Attaches to the node that runs on the state directory, else is that node too. Prints the path once it can be used, and stays until it is unmounted, or until SIGINT or SIGTERM.
+/// Attaches to the node that runs on the state directory, else is that node too. Prints the path once it can be used, and stays until it is unmounted, or until SIGINT, SIGTERM or SIGHUP.
 #[derive(Debug, clap::Args)]
 pub(crate) struct MountVerb {
     #[command(flatten)]

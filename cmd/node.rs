@@ -36,7 +36,7 @@ use crate::ipos::block_on;
 
 /// Run the node without a mount
 ///
-/// Prints the multiaddrs it can be dialled at once it is ready, and runs until SIGINT or SIGTERM.
+/// Prints the multiaddrs it can be dialled at once it is ready, and runs until SIGINT, SIGTERM, SIGHUP or stop in self/ctl.
 #[derive(Debug, clap::Args)]
 #[command(name = "node")]
 pub(crate) struct NodeVerb {
