@@ -81,6 +81,15 @@ A program that writes into Bob's directory.
   $ cat $W/out/copy
   TO A FILE
 
+What was lent to read is not written, wherever the program runs.
+  $ n=$(cat clone); echo mount $IN /p > $n/ns; echo exec /p/tee.wasm /p/book overwritten > $n/ctl; cut -d' ' -f1,2 $n/wait
+  exited 1
+  $ grep -c -i read-only $n/stderr; rmdir $n; wc -l < $W/in/book; ls $W/in | grep -c new
+  1
+  3
+  0
+  [1]
+
 A job that does not end by itself is killed.
   $ n=$(cat clone); echo mount $IN /p > $n/ns; echo exec /p/spin.wasm > $n/ctl; cat $n/status
   running 0

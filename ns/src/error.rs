@@ -208,7 +208,7 @@ pub enum Error {
         member: String,
     },
     /// No mount point of that name.
-    #[error("/{name}: nothing of that name is bound in this name space")]
+    #[error("nothing is bound at /{name} in this name space")]
     Name {
         /// The name.
         name: String,

@@ -58,7 +58,7 @@ const REFUSALS: &[(&str, &str, &str, &str)] = &[
     ("J/ctl",         "fly",                           INVALID, "unknown word \"fly\""),
     ("J/ctl",         "exec",                          INVALID, "usage: exec PROGRAM ARG..."),
     ("J/ctl",         "start",                         INVALID, "no program; write \"exec"),
-    ("J/ctl",         "exec /nowhere.wasm",            ABSENT,  "/nowhere.wasm: nothing of that name"),
+    ("J/ctl",         "exec /nowhere.wasm",            ABSENT,  "/nowhere.wasm: nothing is bound at /nowhere.wasm"),
     ("J/ctl",         "exec /tmp",                     "Permission denied", "/tmp: not a file that can be run"),
     ("J/ctl",         "limit mem lots",                INVALID, "limit mem: \"lots\" is not 65536 to"),
     ("J/ctl",         "limit pids 3",                  INVALID, "usage: limit fuel|cpu"),

@@ -85,7 +85,7 @@ async fn error_tells_each_caller_its_own() {
         assert_eq!(file.getattr().await.unwrap().size as usize, cat(&file).await.unwrap().len());
         cat(&file).await.unwrap()
     };
-    let text = "ns line 1: /n/bob/cup: /n: nothing of that name is bound in this name space\n";
+    let text = "ns line 1: /n/bob/cup: nothing is bound at /n in this name space\n";
     assert_eq!((error(me.clone()).await, error(other).await), (text.to_owned(), String::new()));
     let file = me.walk(&[name_of("error")]).await.end.unwrap();
     assert_eq!(kind(file.open(OpenFlags::RDWR).await.map(drop)), Kind::Denied);

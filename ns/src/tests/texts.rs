@@ -124,7 +124,7 @@ async fn lines_that_make_no_sense_are_refused_by_number_and_nothing_is_done() {
         ("bind #cpu /c\nclear\nbind #cpu /n\nunmount /c", Kind::NotFound, "ns line 4: /c: nothing is bound there"),
         ("bind -a #cpu /n/ann\nunmount /n", Kind::Busy, "ns line 2: /n: /n/ann is bound below it; unmount that first"),
         ("bind -a #cpu /n/ann\nbind #cpu /n", Kind::Busy, "ns line 2: /n: /n/ann is bound below it"),
-        ("clear\n. /n/ann/cpu/ann/info", Kind::NotFound, "ns line 2: /n/ann/cpu/ann/info: /n: nothing of that name"),
+        ("clear\n. /n/ann/cpu/ann/info", Kind::NotFound, "ns line 2: /n/ann/cpu/ann/info: nothing is bound at /n"),
         (". /n/ann", Kind::IsDir, "ns line 1: /n/ann: file is a directory"),
         (&format!("bind #cpu {}", "a/".repeat(5000)), Kind::NameTooLong, "ns line 1: "),
     ] {
