@@ -98,15 +98,16 @@ impl Cpu {
         let outputs = async {
             tokio::try_join!(copy_out(&*stdout, io::stdout()), copy_out(&*stderr, io::stderr()))
                 .map_err(refused("stdout"))?;
-            read_all(&*wait).await.map_err(refused("wait"))
+            read_all(&*wait).await.map(drop).map_err(refused("wait"))
         };
         // The job may end without having read its input: then nobody waits for the rest of it.
-        let line = tokio::select! {
+        tokio::select! {
             biased;
-            line = outputs => line?,
+            ended = outputs => ended?,
             never = copy_in(stdin) => match never {},
         };
-        Ok(self.status(&String::from_utf8_lossy(&line)))
+        // Begins as the wait line does, and says why where there is more to say.
+        Ok(self.status(&session.text(&format!("{job}/status")).await?))
     }
 
     /// The directory of the node's cpu.
@@ -126,14 +127,14 @@ impl Cpu {
     }
 
     /// `exited 3 …`: 3. Anything else is told on standard error.
-    fn status(&self, wait: &str) -> ExitCode {
-        let mut words = wait.split_whitespace();
+    fn status(&self, status: &str) -> ExitCode {
+        let mut words = status.split_whitespace();
         let (word, code) = (words.next().unwrap_or("lost"), words.next().and_then(|c| c.parse::<u8>().ok()));
         match (word, code) {
             ("exited", Some(code)) => ExitCode::from(code),
             ("signal", Some(signal)) => ExitCode::from(128_u8.saturating_add(signal)),
             _ => {
-                eprintln!("ipos: job: {}", wait.trim());
+                eprintln!("ipos: job: {}", status.trim());
                 ExitCode::from(NOT_RUN)
             }
         }

@@ -1,4 +1,4 @@
-//! `ipos import NODE:TREE [DIR]`.
+//! `ipos import NODE[:TREE] [DIR]`.
 
 use std::process::ExitCode;
 
@@ -17,10 +17,10 @@ use crate::session::Session;
 pub(crate) struct Import {
     #[command(flatten)]
     order: Order,
-    /// The node, by name or peer id, and the tree of it that is wanted
-    #[arg(value_name = "NODE:TREE")]
+    /// The node, by name or peer id, and the tree of it that is wanted [without :TREE, all it shows]
+    #[arg(value_name = "NODE[:TREE]", value_parser = of_a_node)]
     from: String,
-    /// Where it is to appear, from the root of the name space [default: /TREE]
+    /// Where it is to appear, from the root of the name space [default: /TREE, or /NODE]
     dir: Option<String>,
 }
 
@@ -28,10 +28,18 @@ impl Import {
     pub(crate) fn run(&self, home: &Home) -> Result<ExitCode, Error> {
         let (node, tree) = self.from.split_once(':').unwrap_or((&self.from, ""));
         let tree = tree.trim_matches('/');
-        let dir = self.dir.clone().unwrap_or_else(|| format!("/{tree}"));
+        let name = if tree.is_empty() { node } else { tree };
+        let dir = self.dir.clone().unwrap_or_else(|| format!("/{name}"));
         let from = format!("/n/{node}/{tree}");
         let line = format!("bind {}{} {}", self.order.word(false), quote(from.trim_end_matches('/')), quote(&dir));
         block_on(async { Session::open(home).await?.write("/ns", &line).await })?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn of_a_node(from: &str) -> Result<String, String> {
+    match from.split(':').next() {
+        None | Some("") => Err("it begins with no node; write NODE:TREE, as ann:cpu".into()),
+        Some(_) => Ok(from.into()),
     }
 }

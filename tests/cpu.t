@@ -86,6 +86,9 @@ ipos(1) does it all in a line, over the current directory.
   QUIET
   $ ipos cpu bob exit.wasm 3
   [3]
+  $ echo nonsense > bad.wasm; ipos cpu bob bad.wasm
+  ipos: job: refused 126 [..]
+  [125]
   $ ipos cpu nobody true.wasm
   ipos: [..]nobody[..]
   [125]

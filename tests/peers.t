@@ -53,5 +53,13 @@ Refusals.
   [..]
   [2]
 
+ipos(1) imports a tree of hers, or all she shows.
+  $ echo grant $(cat $N/self/id) /cpu > $A/export/ctl; ipos import nina:cpu /hers; ls $N/hers; ipos unmount /hers
+  ann
+  $ ipos import nina; ls $N/nina; ipos unmount /nina
+  cpu
+  $ ipos import :cpu 2>&1 | head -n1
+  error: [..]it begins with no node; write NODE:TREE, as ann:cpu
+
 A node that does not answer is an error in time, not a hang.
   $ echo forget nina > ctl; ls $N/n

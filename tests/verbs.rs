@@ -33,6 +33,8 @@ const QUIET: &str = "mdns = false\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\n";
 
 /// ipos-node(8): how long a node may take to end.
 const END: Duration = Duration::from_secs(5);
+/// ipos-mount(1): how long a mount of its own process may show a name that is gone.
+const NAME_KEPT: Duration = Duration::from_secs(1);
 
 fn home(scratch: &Scratch) -> std::path::PathBuf {
     let home = scratch.path().join("home");
@@ -121,10 +123,12 @@ fn a_mount_attaches_to_the_node_that_runs() -> Verdict {
         Ok(scene) => scene,
         Err(verdict) => return verdict,
     };
-    // Ann's mount is such a one. What one process binds, the other shows at once.
+    // Ann's mount is such a one. What one process binds, the other shows at once; what one takes away, the kernel may still
+    // name to the other until word of it has come, or for the second that it remembers a name.
     assert_ne!(scene.stage.ann.pid(), scene.stage.ann_mount.pid());
     scene.ok("ls $A/self; ipos --home $N/../ann bind /keys /bound && ls $A/bound/list && cat $A/ns");
-    scene.ok("ipos --home $N/../ann unmount /bound && test ! -e $A/bound");
+    scene.ok("ipos --home $N/../ann unmount /bound");
+    scene.until(2 * NAME_KEPT, "test ! -e $A/bound && echo gone", |got| got.contains("gone"));
     // Its end ends the mount, with the reason told.
     scene.stage.ann.stop();
     let deadline = Instant::now() + END;

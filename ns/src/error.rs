@@ -18,7 +18,7 @@ pub enum Error {
         usage: &'static str,
     },
     /// A flag that is none.
-    #[error("{flag:?} is no flag; write -a, -b, -c, -C or -f")]
+    #[error("-{flag} is no flag; write -a, -b, -c, -C or -f")]
     Flag {
         /// As written.
         flag: char,

@@ -49,7 +49,7 @@ const REFUSALS: &[(&str, &str, &str, &str)] = &[
     ("self/ctl",      "halt",                          INVALID, "\"halt\" is not understood; write"),
     ("ns",            "fly",                           INVALID, "ns line 1: \"fly\" is no name space command"),
     ("ns",            "bind /self",                    INVALID, "ns line 1: write \"bind"),
-    ("ns",            "bind -z /self /x",              INVALID, "'z' is no flag; write -a"),
+    ("ns",            "bind -z /self /x",              INVALID, "-z is no flag; write -a"),
     ("ns",            "bind /n/ann/cup /cpu",          ABSENT,  "ns line 1: /n/ann/cup: file does not exist"),
     ("ns",            "bind /self /x\nbind '#cup' /y", ABSENT,  "ns line 2: #cup: no such device"),
     ("ns",            "unmount /self/id",              ABSENT,  "/self/id: nothing is bound there"),

@@ -98,7 +98,7 @@ async fn lines_that_make_no_sense_are_refused_by_number_and_nothing_is_done() {
     for (text, kind_expected, says) in [
         ("bind #cpu /c\nbend #n /n", Kind::Invalid, "ns line 2: \"bend\" is no name space command; write bind,"),
         ("bind #cpu", Kind::Invalid, "ns line 1: write \"bind [-abcCf] new old\""),
-        ("bind -x #cpu /c", Kind::Invalid, "ns line 1: 'x' is no flag; write -a, -b, -c, -C or -f"),
+        ("bind -x #cpu /c", Kind::Invalid, "ns line 1: -x is no flag; write -a, -b, -c, -C or -f"),
         ("bind -ab #cpu /c", Kind::Invalid, "ns line 1: -a and -b exclude each other"),
         ("bind 'cpu /c", Kind::Invalid, "ns line 1: a quote is not closed"),
         ("bind $host /c", Kind::Invalid, "ns line 1: $host is not set here"),
