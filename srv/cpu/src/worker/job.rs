@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{getppid, setsid};
 use wasmtime::Trap;
 
@@ -79,6 +79,11 @@ fn isolate(link: OwnedFd) -> nix::Result<u64> {
     prctl::set_no_new_privs()?;
     prctl::set_dumpable(false)?;
     SigSet::all().thread_unblock()?;
+    // Whoever started the node may have had it ignore some, as nohup(1) does; a note and the alarm must end a job.
+    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGXCPU] {
+        // SAFETY: the default action runs no code of this process.
+        unsafe { sigaction(signal, &SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty()))? };
+    }
     // SAFETY: 0 to 2 are /dev/null and this process's own; the link moves to its number, all others are closed. What
     // the worker kept in them is never used or dropped on this side of the fork: this process ends by _exit.
     unsafe {

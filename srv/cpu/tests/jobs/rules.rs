@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fs_ninep::{Kind, OpenFlags};
+use nix::sys::signal::{SigHandler, Signal};
 
 use crate::kit::{Node, first_two, kind};
 
@@ -184,6 +185,9 @@ async fn stop_and_cont_freeze_and_thaw() {
 
 #[tokio::test]
 async fn a_note_ends_a_job_as_the_signal_does() {
+    // As nohup(1) leaves it to the node and all that it starts.
+    // SAFETY: ignoring a signal runs no code of this process.
+    unsafe { nix::sys::signal::signal(Signal::SIGHUP, SigHandler::SigIgn) }.unwrap();
     let node = Node::new().await;
     for (note, end) in [("interrupt", "signal 2"), ("term", "signal 15"), ("hup", "signal 1")] {
         let n = node.me.job().await;
